@@ -1,0 +1,270 @@
+//! Packs records into one aligned block, in the layout that lies on disk, and takes a block apart again.
+//!
+//! ```text
+//! OpenBlock ──push──► ... ──seal──► Block ──place──► written as it stands, or dropped when confirmed
+//! ```
+//!
+//! A block is packed before anybody knows where it will lie: its header is stamped by [`Block::place`], so
+//! that a spill moves pointers, not bytes. The sequences of one block are consecutive; a jump seals it.
+//! This module knows no queue and no file.
+
+use std::sync::Arc;
+
+use zerocopy::IntoBytes;
+use zerocopy::little_endian::{U32, U64};
+
+use crate::io::Slot;
+use crate::position::{Epoch, StoreId};
+use crate::record::{Frame, Piece, Seed};
+use crate::segment::format::{BLOCK_HEADER_BYTES, BlockHeader, aligned};
+
+/// What is known of a block's content, wherever it lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Extract {
+    /// Its first record (0 while empty).
+    pub first_sequence: u64,
+    /// Its last record.
+    pub last_sequence: u64,
+    /// The last record that is whole once this block is durable: a part that is not the last completes none.
+    pub complete_sequence: u64,
+    /// How many records begin in it.
+    pub record_count: u64,
+    /// Keys and payloads, in bytes.
+    pub record_bytes: u64,
+    /// Timestamp of its first record.
+    pub first_timestamp: u64,
+    /// Timestamp of its last record.
+    pub last_timestamp: u64,
+    /// How many blocks, from this one on, hold one record's parts and must lie in one segment (else 1).
+    pub run: u32,
+}
+
+/// A block that still takes records.
+#[derive(Debug)]
+pub struct OpenBlock {
+    slot: Slot,
+    used: usize,
+    records_checksum: u32,
+    frame_count: u32,
+    extract: Extract,
+}
+
+impl OpenBlock {
+    /// An empty block in `slot`.
+    pub fn new(slot: Slot) -> Self {
+        let extract = Extract { run: 1, ..Extract::default() };
+        Self { slot, used: BLOCK_HEADER_BYTES, records_checksum: 0, frame_count: 0, extract }
+    }
+
+    /// Bytes of records that a block in a slot of `slot_bytes` can hold.
+    pub fn capacity(slot_bytes: usize) -> usize {
+        slot_bytes - BLOCK_HEADER_BYTES
+    }
+
+    /// Whether `bytes` more fit.
+    pub fn fits(&self, bytes: usize) -> bool {
+        self.used + bytes <= self.slot.len()
+    }
+
+    /// Packs one more record (it fits: the caller asked): one copy, one checksum.
+    pub fn push(&mut self, seed: Seed, piece: &Piece<'_>) {
+        let (header, length) = piece.encode(seed, &mut self.slot[self.used..]);
+        self.records_checksum = crc32c::crc32c_append(self.records_checksum, &header);
+        self.used += length;
+        self.frame_count += 1;
+        let extract = &mut self.extract;
+        if extract.first_sequence == 0 {
+            extract.first_sequence = piece.sequence;
+            extract.first_timestamp = piece.timestamp;
+        }
+        debug_assert!(
+            extract.last_sequence == 0 || extract.last_sequence + 1 == piece.sequence,
+            "no jump within"
+        );
+        let offset = piece.place.map_or(0, |place| place.offset.get() as usize);
+        let total = piece.place.map_or(piece.payload.len(), |place| place.total.get() as usize);
+        extract.last_sequence = piece.sequence;
+        extract.last_timestamp = piece.timestamp;
+        extract.complete_sequence = piece.sequence - u64::from(offset + piece.payload.len() < total);
+        extract.record_count += u64::from(offset == 0);
+        extract.record_bytes += (piece.key.len() + piece.payload.len()) as u64;
+    }
+
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.frame_count == 0
+    }
+
+    /// What is in it so far.
+    pub fn extract(&self) -> &Extract {
+        &self.extract
+    }
+
+    /// The frames in it so far.
+    pub fn frames(&self) -> &[u8] {
+        &self.slot[BLOCK_HEADER_BYTES..self.used]
+    }
+
+    /// Closes it: from here on nothing but its header changes. `run` as in [`Extract::run`].
+    pub fn seal(mut self, run: u32) -> Block {
+        let length = aligned(self.used);
+        self.slot[self.used..length].fill(0);
+        self.extract.run = run;
+        Block {
+            slot: Arc::new(self.slot),
+            used: self.used,
+            records_checksum: self.records_checksum,
+            frame_count: self.frame_count,
+            extract: self.extract,
+        }
+    }
+}
+
+/// Where a block goes, and what its header says of the log before it.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// The store.
+    pub store: StoreId,
+    /// The epoch that writes it.
+    pub epoch: Epoch,
+    /// The first sequence of that epoch.
+    pub epoch_base: u64,
+    /// The segment.
+    pub segment: u64,
+    /// Where in the segment.
+    pub offset: u64,
+    /// The last sequence logged before it.
+    pub previous_sequence: u64,
+    /// Everything up to here is durable.
+    pub durable_sequence: u64,
+}
+
+/// A sealed block in memory.
+#[derive(Debug)]
+pub struct Block {
+    slot: Arc<Slot>,
+    used: usize,
+    records_checksum: u32,
+    frame_count: u32,
+    extract: Extract,
+}
+
+impl Block {
+    /// What is in it.
+    pub fn extract(&self) -> &Extract {
+        &self.extract
+    }
+
+    /// Bytes that it takes on disk.
+    pub fn block_bytes(&self) -> usize {
+        aligned(self.used)
+    }
+
+    /// Its frames.
+    pub fn frames(&self) -> &[u8] {
+        &self.slot[BLOCK_HEADER_BYTES..self.used]
+    }
+
+    /// Stamps the header for `place` and gives a share of the bytes to write. Nobody else may hold a share:
+    /// a block is placed again only when its last write has come back.
+    pub fn place(&mut self, place: &Place) -> Arc<Slot> {
+        let stored = (self.used - BLOCK_HEADER_BYTES) as u32;
+        let mut header = BlockHeader {
+            epoch: U64::new(place.epoch.0),
+            segment: U64::new(place.segment),
+            offset: U64::new(place.offset),
+            epoch_base: U64::new(place.epoch_base),
+            first_sequence: U64::new(self.extract.first_sequence),
+            last_sequence: U64::new(self.extract.last_sequence),
+            previous_sequence: U64::new(place.previous_sequence),
+            durable_sequence: U64::new(place.durable_sequence),
+            record_count: U32::new(self.frame_count),
+            stored_length: U32::new(stored),
+            unpacked_length: U32::new(stored),
+            block_length: U32::new(self.block_bytes() as u32),
+            records_checksum: U32::new(self.records_checksum),
+            first_timestamp: U64::new(self.extract.first_timestamp),
+            ..BlockHeader::blank()
+        };
+        header.stamp(place.store);
+        let slot = Arc::get_mut(&mut self.slot).expect("a block is placed with no write of it in flight");
+        slot[..BLOCK_HEADER_BYTES].copy_from_slice(header.as_bytes());
+        Arc::clone(&self.slot)
+    }
+}
+
+/// One frame of a block that was read, and what its checksum says.
+#[derive(Debug, Clone, Copy)]
+pub enum Found<'a> {
+    /// The record, proven.
+    Sound(Piece<'a>),
+    /// The record of this sequence is damaged.
+    Damaged(u64),
+}
+
+/// A block that was read from disk: its header is proven, its records are proven one by one.
+#[derive(Debug, Clone, Copy)]
+pub struct BlockView<'a> {
+    header: &'a BlockHeader,
+    frames: &'a [u8],
+}
+
+impl<'a> BlockView<'a> {
+    /// The block at the front of `bytes`, if header and record headers are sound and belong to this place.
+    /// `bytes` may be longer than the block; a block that reaches beyond them is none (see [`BlockHeader::read`]).
+    pub fn read(bytes: &'a [u8], store: StoreId, segment: u64, offset: u64) -> Option<Self> {
+        let header = BlockHeader::read(bytes, store, segment, offset)?;
+        let end = BLOCK_HEADER_BYTES + header.stored_length.get() as usize;
+        let view = Self { header, frames: bytes.get(BLOCK_HEADER_BYTES..end)? };
+        view.frames_are_sound().then_some(view)
+    }
+
+    /// Its header.
+    pub fn header(&self) -> &'a BlockHeader {
+        self.header
+    }
+
+    /// Its frames, their records unproven.
+    pub fn frames(&self) -> impl Iterator<Item = Frame<'a>> + use<'a> {
+        let mut rest = self.frames;
+        std::iter::from_fn(move || {
+            let frame = Frame::parse(rest)?;
+            rest = &rest[frame.encoded_bytes()..];
+            Some(frame)
+        })
+    }
+
+    /// Every record in it, in order, each proven as it is reached.
+    pub fn records(&self, store: StoreId) -> impl Iterator<Item = Found<'a>> + use<'a> {
+        let seed = Seed::new(store, self.header.epoch());
+        let mut rest = self.frames;
+        let mut sequence = self.header.first_sequence.get();
+        std::iter::from_fn(move || {
+            let frame = Frame::parse(rest)?;
+            rest = &rest[frame.encoded_bytes()..];
+            let found = frame.verify(seed, sequence).map_or(Found::Damaged(sequence), Found::Sound);
+            sequence = sequence.wrapping_add(1);
+            Some(found)
+        })
+    }
+
+    /// The frames tile the block, there are as many as the header says, and their headers are those that
+    /// were written. Codecs other than 0 are unknown to this version.
+    fn frames_are_sound(&self) -> bool {
+        let first = self.header.first_sequence.get();
+        let (mut rest, mut checksum, mut count) = (self.frames, 0, 0);
+        while let Some(frame) = Frame::parse(rest) {
+            if frame.sequence_low() != first.wrapping_add(count) as u32 {
+                return false;
+            }
+            checksum = crc32c::crc32c_append(checksum, frame.header_bytes());
+            count += 1;
+            rest = &rest[frame.encoded_bytes()..];
+        }
+        self.header.codec == 0
+            && rest.is_empty()
+            && count == u64::from(self.header.record_count.get())
+            && count == self.header.last_sequence.get().wrapping_sub(first).wrapping_add(1)
+            && checksum == self.header.records_checksum.get()
+    }
+}

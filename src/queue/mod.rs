@@ -1,0 +1,4 @@
+//! The queue: what is accepted and not yet confirmed, in memory first.
+
+pub mod memory;
+pub mod spill;

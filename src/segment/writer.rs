@@ -1,0 +1,600 @@
+//! Puts blocks into segments, in order: write, then sync, then durable.
+//!
+//! ```text
+//!  place ──► line: [ header │ block │ block │ … ]  in log order, some in flight, some received
+//!                    └── one sync covers the received front, within one file ──► popped: durable
+//! ```
+//!
+//! One sync stream: while a sync runs, the next blocks are written. A sync covers only writes whose
+//! completions were received before it was submitted, and durable moves only over the front of the line, so
+//! that nothing is durable before everything in front of it is, across segment borders too. A durable block
+//! is never rewritten. A failed write or sync is final for its segment: nothing since the last good sync is
+//! believed, and the caller places those blocks again, in a fresh segment.
+//!
+//! It knows no queue: it is handed one block at a time, and says how far the marks have moved.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromZeros, IntoBytes};
+
+use crate::block::{Block, Extract, Place};
+use crate::error::{Error, Kind, Result};
+use crate::io::{Access, Completion, Disk, FileIndex, Operation, Slot, Wait, WriteDevice};
+use crate::segment::catalog::{Catalog, Segment, Spare};
+use crate::segment::format::{
+    self, ALIGNMENT, DESTINATIONS_MAX, Envelope, FIRST_BLOCK_OFFSET, SegmentHeader, Summary,
+};
+use crate::segment::room::Room;
+
+mod terms;
+
+use terms::Device;
+pub use terms::{Cadence, Notes, Placed, Progress, WriterCounts, WriterSettings};
+
+/// Pages that headers and summaries are written from; two are in use at a border.
+pub const PAGE_COUNT: usize = 4;
+
+/// Failures in a row, each in a fresh segment, after which writing ends.
+const FAILURES_MAX: u32 = 3;
+
+/// How many times a write that moved no bytes is tried again.
+const EMPTY_WRITES_MAX: u32 = 8;
+
+/// In a token: this is a sync.
+const SYNC: u64 = 1 << 63;
+
+#[derive(Debug)]
+struct Active {
+    id: u64,
+    file: FileIndex,
+    /// Where the next block goes.
+    offset: u64,
+    /// Where blocks end.
+    end: u64,
+    segment_bytes: u64,
+    summary: Summary,
+}
+
+#[derive(Debug)]
+enum Content {
+    Header,
+    Summary,
+    Block(Extract),
+}
+
+/// One write, from its submission until a sync has covered it.
+#[derive(Debug)]
+struct Entry {
+    segment: u64,
+    file: FileIndex,
+    offset: u64,
+    length: usize,
+    written: usize,
+    empty_writes: u32,
+    slot: Arc<Slot>,
+    content: Content,
+}
+
+impl Entry {
+    fn is_received(&self) -> bool {
+        self.written == self.length
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct SyncInFlight {
+    /// How many entries at the front of the line it covers.
+    count: usize,
+    begun_ns: u64,
+}
+
+/// The writing end of the log. Owned by one thread.
+#[derive(Debug)]
+pub struct LogWriter {
+    settings: WriterSettings,
+    disk: Arc<dyn Disk>,
+    device: Device,
+    catalog: Arc<Mutex<Catalog>>,
+    notes: Arc<Mutex<Notes>>,
+    active: Option<Active>,
+    line: VecDeque<Entry>,
+    /// The token of the front of the line.
+    front_token: u64,
+    /// Entries at the front that are received.
+    received_front: usize,
+    in_flight: usize,
+    sync: Option<SyncInFlight>,
+    sync_begun_ns: u64,
+    /// Bytes of what cannot wait for the interval: the caller closes.
+    pages: Vec<Slot>,
+    last_logged: u64,
+    /// The last record that is whole on stable storage.
+    last_synced: u64,
+    failing: Option<io::Error>,
+    failures_in_row: u32,
+    completions: Vec<Completion>,
+    counts: WriterCounts,
+}
+
+impl LogWriter {
+    /// A writer that goes on behind `last_logged`. `pages` are [`PAGE_COUNT`] slots of the device's arena.
+    pub fn new(
+        settings: WriterSettings,
+        disk: Arc<dyn Disk>,
+        device: Box<dyn WriteDevice>,
+        catalog: Arc<Mutex<Catalog>>,
+        notes: Arc<Mutex<Notes>>,
+        pages: Vec<Slot>,
+        last_logged: u64,
+    ) -> Self {
+        Self {
+            settings,
+            disk,
+            device: Device(device),
+            catalog,
+            notes,
+            active: None,
+            line: VecDeque::new(),
+            front_token: 0,
+            received_front: 0,
+            in_flight: 0,
+            sync: None,
+            sync_begun_ns: 0,
+            pages,
+            last_logged,
+            last_synced: last_logged,
+            failing: None,
+            failures_in_row: 0,
+            completions: Vec::new(),
+            counts: WriterCounts::default(),
+        }
+    }
+
+    /// Goes on in the segment that recovery has cut, behind its last block.
+    pub fn resume(&mut self, segment: &Segment) -> io::Result<()> {
+        let file = self.disk.open(&format::slot_name(segment.slot), Access::WriteDirect)?;
+        self.active = Some(Active {
+            id: segment.id,
+            file: self.device.0.attach(file)?,
+            offset: segment.end,
+            end: format::blocks_end(segment.segment_bytes),
+            segment_bytes: segment.segment_bytes,
+            // Of what an earlier open wrote here nothing was counted: a scan will.
+            summary: Summary::new_zeroed(),
+        });
+        Ok(())
+    }
+
+    /// What has been counted.
+    pub fn counts(&self) -> WriterCounts {
+        self.counts
+    }
+
+    /// The last record in the log that is whole on stable storage.
+    pub fn last_synced(&self) -> u64 {
+        self.last_synced
+    }
+
+    /// The device.
+    pub fn device(&self) -> &dyn WriteDevice {
+        self.device.0.as_ref()
+    }
+
+    /// Whether another block may be placed now.
+    pub fn is_ready(&self) -> bool {
+        self.failing.is_none() && self.in_flight < self.settings.depth && self.pages.len() >= 2
+    }
+
+    /// Whether no write is in flight and no sync.
+    pub fn is_quiet(&self) -> bool {
+        self.in_flight == 0 && self.sync.is_none()
+    }
+
+    /// Whether writes are in flight: a completion will come by itself.
+    pub fn is_writing(&self) -> bool {
+        self.in_flight > 0
+    }
+
+    /// Whether everything that was placed is durable.
+    pub fn is_drained(&self) -> bool {
+        self.line.is_empty() && self.failing.is_none()
+    }
+
+    /// When the next sync is due although nothing happens; `None` when only a completion can start it.
+    pub fn sync_due_ns(&self) -> Option<u64> {
+        match self.settings.cadence {
+            Cadence::Interval(interval) if self.received_front > 0 && self.sync.is_none() => {
+                Some(self.sync_begun_ns + interval)
+            }
+            _ => None,
+        }
+    }
+
+    /// What surely fits, apart from what is still to be placed.
+    pub fn room(&self) -> Room {
+        let block = self.settings.block_bytes_max;
+        let per_slot = |bytes: u64| (format::blocks_end(bytes) - FIRST_BLOCK_OFFSET) / block;
+        let catalog = lock(&self.catalog);
+        Room {
+            limited: true,
+            active_blocks: self.active.as_ref().map_or(0, |active| (active.end - active.offset) / block),
+            spare_segments: catalog.spares().len() as u64,
+            segment_blocks: catalog.spares().map(|spare| per_slot(spare.segment_bytes)).min().unwrap_or(0),
+        }
+    }
+
+    /// Sends one block on its way: behind everything that was placed before.
+    pub fn place(&mut self, block: &mut Block) -> Result<Placed> {
+        debug_assert!(self.is_ready(), "the caller asks first");
+        let extract = *block.extract();
+        let run_bytes = match extract.run {
+            1 => block.block_bytes() as u64,
+            run => u64::from(run) * self.settings.block_bytes_max,
+        };
+        if self.active.as_ref().is_none_or(|active| active.offset + run_bytes > active.end)
+            && !self.roll(extract.first_sequence)?
+        {
+            return Ok(Placed::NoRoom);
+        }
+        let active = self.active.as_mut().expect("rolled above");
+        let (segment, file, offset) = (active.id, active.file, active.offset);
+        active.offset += block.block_bytes() as u64;
+        active.summary.add(&extract);
+        let slot = block.place(&Place {
+            store: self.settings.store,
+            epoch: self.settings.epoch,
+            epoch_base: self.settings.epoch_base,
+            segment,
+            offset,
+            previous_sequence: self.last_logged,
+            durable_sequence: self.last_synced,
+        });
+        self.last_logged = extract.last_sequence;
+        self.counts.blocks += 1;
+        self.counts.records += extract.record_count;
+        self.enter(segment, file, offset, block.block_bytes(), slot, Content::Block(extract));
+        Ok(Placed::Yes)
+    }
+
+    fn enter(
+        &mut self,
+        segment: u64,
+        file: FileIndex,
+        offset: u64,
+        length: usize,
+        slot: Arc<Slot>,
+        content: Content,
+    ) {
+        let token = self.front_token + self.line.len() as u64;
+        self.counts.bytes += length as u64;
+        self.in_flight += 1;
+        let write =
+            Operation::Write { token, file, slot: Arc::clone(&slot), range: 0..length, offset, dsync: false };
+        self.device.0.submit(write);
+        self.line.push_back(Entry {
+            segment,
+            file,
+            offset,
+            length,
+            written: 0,
+            empty_writes: 0,
+            slot,
+            content,
+        });
+    }
+
+    /// Ends the active segment and begins the next one, if there is a slot for it.
+    fn roll(&mut self, first_sequence: u64) -> Result<bool> {
+        let Some(spare) = lock(&self.catalog).take_spare() else { return Ok(false) };
+        let name = format::slot_name(spare.slot);
+        let opened = self.disk.open(&name, Access::WriteDirect).and_then(|file| self.device.0.attach(file));
+        let file = match opened {
+            Ok(file) => file,
+            Err(error) => {
+                lock(&self.catalog).add_spare(spare);
+                return Err(Error::io(
+                    format!("{name} can't be opened for the next segment: see the cause"),
+                    error,
+                ));
+            }
+        };
+        let previous_segment = self.end_active();
+        let id = lock(&self.catalog).next_segment_id();
+        let settings = &self.settings;
+        let segment = Segment {
+            slot: spare.slot,
+            id,
+            epoch: settings.epoch,
+            epoch_base: settings.epoch_base,
+            base_sequence: first_sequence,
+            previous_sequence: self.last_logged,
+            segment_bytes: spare.segment_bytes,
+            end: FIRST_BLOCK_OFFSET,
+            sealed: false,
+        };
+        let header = self.header(&segment, previous_segment);
+        lock(&self.catalog).begin(segment);
+        self.active = Some(Active {
+            id,
+            file,
+            offset: FIRST_BLOCK_OFFSET,
+            end: format::blocks_end(spare.segment_bytes),
+            segment_bytes: spare.segment_bytes,
+            summary: Summary::new_zeroed(),
+        });
+        self.counts.segments += 1;
+        self.enter_page(Envelope::Segment, id, file, 0, header.as_bytes(), Content::Header);
+        Ok(true)
+    }
+
+    /// Writes the active segment's summary; gives its id (0: there was none).
+    fn end_active(&mut self) -> u64 {
+        let Some(mut active) = self.active.take() else { return 0 };
+        active.summary.end_offset = U64::new(active.offset);
+        lock(&self.catalog).seal(active.id);
+        let offset = format::blocks_end(active.segment_bytes);
+        let body = active.summary;
+        self.enter_page(Envelope::Summary, active.id, active.file, offset, body.as_bytes(), Content::Summary);
+        active.id
+    }
+
+    fn enter_page(
+        &mut self,
+        kind: Envelope,
+        id: u64,
+        file: FileIndex,
+        offset: u64,
+        body: &[u8],
+        content: Content,
+    ) {
+        let mut page = self.pages.pop().expect("is_ready has seen two");
+        format::seal_envelope(kind, self.settings.store, id, body, &mut page[..ALIGNMENT]);
+        self.enter(id, file, offset, ALIGNMENT, Arc::new(page), content);
+    }
+
+    fn header(&self, segment: &Segment, previous_segment: u64) -> SegmentHeader {
+        let notes = lock(&self.notes);
+        let count = notes.destinations.len().min(DESTINATIONS_MAX);
+        let mut header = SegmentHeader {
+            epoch: U64::new(segment.epoch.0),
+            epoch_base: U64::new(segment.epoch_base),
+            previous_segment: U64::new(previous_segment),
+            base_sequence: U64::new(segment.base_sequence),
+            previous_sequence: U64::new(segment.previous_sequence),
+            segment_bytes: U64::new(segment.segment_bytes),
+            alignment: U32::new(ALIGNMENT as u32),
+            destination_count: U32::new(count as u32),
+            accepted: U64::new(segment.base_sequence - 1),
+            dropped: notes.dropped,
+            ..SegmentHeader::new_zeroed()
+        };
+        header.destinations[..count].copy_from_slice(&notes.destinations[..count]);
+        header
+    }
+
+    /// Sees to it that a slot is ready for the next segment: one that nobody needs any more, else a new one,
+    /// allocated and with a durable name, if the cap and the disk allow. False when there is none. May block.
+    pub fn ensure_spare(&mut self) -> Result<bool> {
+        let bytes = self.settings.segment_bytes;
+        let slot = {
+            let mut catalog = lock(&self.catalog);
+            if catalog.spares().len() > 0 {
+                return Ok(true);
+            }
+            if catalog.slot_bytes() + bytes > self.settings.slots_bytes_max {
+                return Ok(false);
+            }
+            catalog.next_slot()
+        };
+        let name = format::slot_name(slot);
+        match self.make_slot(&name) {
+            Ok(made) => {
+                if made {
+                    self.counts.slots += 1;
+                    lock(&self.catalog).add_spare(Spare { slot, segment_bytes: bytes });
+                }
+                Ok(made)
+            }
+            Err(error) => {
+                let error =
+                    Error::io(format!("{name} can't be made in {}: see the cause", self.disk.place()), error);
+                if error.kind() == Kind::NoSpace { Ok(false) } else { Err(error) }
+            }
+        }
+    }
+
+    fn make_slot(&mut self, name: &str) -> io::Result<bool> {
+        if self.disk.free_bytes()? < self.settings.segment_bytes + self.settings.free_bytes_min {
+            return Ok(false);
+        }
+        let file = self.disk.create(name, self.settings.segment_bytes, Access::WriteDirect)?;
+        let durable = file.sync().and_then(|()| self.disk.sync_names());
+        if durable.is_err() {
+            // Half-made: take it back; if even that fails, recovery sees a slot with nothing in it.
+            let _ = self.disk.remove(name);
+        }
+        durable.map(|()| true)
+    }
+
+    /// Starts what can start, waits as told, and says what has moved. `closing` syncs whatever the cadence.
+    pub fn turn(&mut self, wait: Wait, now_ns: impl Fn() -> u64, closing: bool) -> Result<Progress> {
+        self.start_sync(now_ns(), closing);
+        let mut completions = std::mem::take(&mut self.completions);
+        let waited = self.device.0.wait(wait, &mut completions);
+        let mut progress = Progress::default();
+        let now = now_ns();
+        for completion in completions.drain(..) {
+            self.complete(completion, now, &mut progress);
+        }
+        self.completions = completions;
+        waited.map_err(|error| Error::io("the write device stopped answering: see the cause", error))?;
+        // What can start now starts now: the next wait submits it.
+        self.start_sync(now, closing);
+        if self.failing.is_some() && self.is_quiet() {
+            progress.place_again = Some(self.abandon_segment()?);
+        }
+        Ok(progress)
+    }
+
+    fn complete(&mut self, completion: Completion, now_ns: u64, progress: &mut Progress) {
+        if completion.token & SYNC != 0 {
+            return self.sync_is_back(completion.result, now_ns, progress);
+        }
+        self.in_flight -= 1;
+        let index = (completion.token - self.front_token) as usize;
+        match completion.result {
+            Ok(bytes) => self.bytes_moved(index, bytes),
+            Err(error) => self.fail(error),
+        }
+        self.move_written(progress);
+    }
+
+    /// A short write is finished before anything syncs.
+    fn bytes_moved(&mut self, index: usize, bytes: usize) {
+        let token = self.front_token + index as u64;
+        let entry = &mut self.line[index];
+        entry.written += bytes;
+        entry.empty_writes += u32::from(bytes == 0);
+        if entry.is_received() {
+            return;
+        }
+        if entry.empty_writes > EMPTY_WRITES_MAX {
+            return self.fail(io::Error::new(io::ErrorKind::WriteZero, "the device takes no more bytes"));
+        }
+        // O_DIRECT goes on at an aligned place; what it wrote behind the last one is written again.
+        entry.written = entry.written / ALIGNMENT * ALIGNMENT;
+        let (file, slot) = (entry.file, Arc::clone(&entry.slot));
+        let (range, offset) = (entry.written..entry.length, entry.offset + entry.written as u64);
+        self.in_flight += 1;
+        self.device.0.submit(Operation::Write { token, file, slot, range, offset, dsync: false });
+    }
+
+    fn move_written(&mut self, progress: &mut Progress) {
+        while let Some(entry) = self.line.get(self.received_front).filter(|entry| entry.is_received()) {
+            self.received_front += 1;
+            if let Content::Block(extract) = &entry.content {
+                progress.written = extract.complete_sequence;
+                if self.settings.cadence != Cadence::Group {
+                    lock(&self.catalog).set_end(entry.segment, entry.offset + entry.length as u64);
+                }
+            }
+        }
+    }
+
+    fn start_sync(&mut self, now_ns: u64, closing: bool) {
+        if self.sync.is_some() || self.failing.is_some() || self.received_front == 0 {
+            return;
+        }
+        let front = &self.line[0];
+        let (file, segment) = (front.file, front.segment);
+        let count =
+            self.line.iter().take(self.received_front).take_while(|entry| entry.segment == segment).count();
+        let ends = matches!(self.line[count - 1].content, Content::Summary);
+        let due = match self.settings.cadence {
+            Cadence::Group => true,
+            Cadence::Interval(interval) => ends || now_ns >= self.sync_begun_ns + interval,
+            Cadence::Never => ends,
+        };
+        if due || closing {
+            self.sync = Some(SyncInFlight { count, begun_ns: now_ns });
+            self.sync_begun_ns = now_ns;
+            self.device.0.submit(Operation::Sync { token: SYNC, file });
+        }
+    }
+
+    fn sync_is_back(&mut self, result: io::Result<usize>, now_ns: u64, progress: &mut Progress) {
+        let sync = self.sync.take().expect("one sync is out at a time");
+        progress.sync_ns = Some(now_ns.saturating_sub(sync.begun_ns));
+        if let Err(error) = result {
+            return self.fail(error);
+        }
+        self.counts.syncs += 1;
+        self.failures_in_row = 0;
+        let mut end = None;
+        for _ in 0..sync.count {
+            let entry = self.line.pop_front().expect("the sync has counted them");
+            self.front_token += 1;
+            self.received_front -= 1;
+            match entry.content {
+                Content::Block(extract) => {
+                    end = Some((entry.segment, entry.offset + entry.length as u64));
+                    // A record of which only some parts are synced is neither durable nor logged.
+                    if extract.complete_sequence == extract.last_sequence {
+                        self.last_synced = extract.last_sequence;
+                    }
+                    progress.durable = extract.complete_sequence;
+                }
+                Content::Header => self.page_is_back(entry.slot),
+                Content::Summary => {
+                    self.device.0.detach(entry.file);
+                    self.page_is_back(entry.slot);
+                }
+            }
+        }
+        if let Some((segment, end)) = end {
+            lock(&self.catalog).set_end(segment, end);
+        }
+    }
+
+    fn page_is_back(&mut self, slot: Arc<Slot>) {
+        let page = Arc::into_inner(slot).expect("its write has come back, and nobody else shares a page");
+        self.pages.push(page);
+    }
+
+    fn fail(&mut self, error: io::Error) {
+        self.counts.failures += 1;
+        tracing::error!(
+            segment = self.active.as_ref().map(|active| active.id),
+            error = %error,
+            "a write or sync failed: the segment is given up, what was not durable goes to a fresh one"
+        );
+        self.failing.get_or_insert(error);
+    }
+
+    /// Forgets everything that is not durable, with nothing in flight: its place is not used again.
+    fn abandon_segment(&mut self) -> Result<Error> {
+        let cause = self.failing.take().expect("asked by who saw it");
+        let no_space = Error::io("", io::Error::from(cause.kind())).kind() == Kind::NoSpace;
+        let mut files = Vec::new();
+        while let Some(entry) = self.line.pop_front() {
+            self.front_token += 1;
+            if !files.contains(&(entry.segment, entry.file)) {
+                files.push((entry.segment, entry.file));
+            }
+            if !matches!(entry.content, Content::Block(_)) {
+                self.page_is_back(entry.slot);
+            }
+        }
+        if let Some(active) = self.active.take() {
+            files.push((active.id, active.file));
+        }
+        files.dedup();
+        self.received_front = 0;
+        self.last_logged = self.last_synced;
+        self.give_up(&files);
+        let place = self.disk.place();
+        self.failures_in_row += u32::from(!no_space);
+        let error =
+            Error::io(format!("a write in {place} failed: see the cause, and look at the device"), cause);
+        if self.failures_in_row >= FAILURES_MAX { Err(error) } else { Ok(error) }
+    }
+
+    fn give_up(&mut self, files: &[(u64, FileIndex)]) {
+        let mut catalog = lock(&self.catalog);
+        for (segment, file) in files {
+            self.device.0.detach(*file);
+            catalog.seal(*segment);
+            if catalog.segment(*segment).is_some_and(|segment| segment.end <= FIRST_BLOCK_OFFSET) {
+                catalog.retire(*segment);
+            }
+        }
+    }
+}
+
+/// A panic elsewhere leaves plain, whole data behind.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}

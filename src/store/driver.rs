@@ -1,0 +1,308 @@
+//! The writer's thread: takes blocks from the memory queue to the log, and moves the marks.
+//!
+//! A block goes when it is full; or when the writer is idle and somebody waits for it; or when it has lain
+//! open for the linger. Producers wake the thread only for what it has said it wants, so that under load
+//! nobody makes a system call to tell it what its next completion will show it anyway.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::config::FullPolicy;
+use crate::error::{Error, Kind, Result};
+use crate::gaps::{Gap, Reason};
+use crate::io::Wait;
+use crate::queue::memory::{MemoryQueue, Room};
+use crate::segment::writer::{LogWriter, Placed, Progress};
+use crate::store::reclaim;
+use crate::store::shared::{Shared, WANTS_AWAITED, WANTS_BLOCKS, WANTS_OPENED, lock};
+use crate::store::state_keeper::StateKeeper;
+
+/// How long after a refusal the disk is asked for room again.
+const ROOM_RETRY_NS: u64 = 200_000_000;
+
+/// What one turn came to.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// There is, or may be, more to do.
+    Goes,
+    /// The store was closed, and everything is durable.
+    Closed,
+}
+
+/// The writer's thread, or in simulations its turns.
+#[derive(Debug)]
+pub struct Driver {
+    pub(super) shared: Arc<Shared>,
+    pub(super) writer: LogWriter,
+    pub(super) keeper: StateKeeper,
+    pub(super) linger_ns: u64,
+    /// A block found no slot.
+    needs_room: bool,
+    /// There was no slot to be had; until when it is not asked again.
+    room_retry_ns: Option<u64>,
+    /// Room has changed, and nobody was told yet.
+    room_changed: bool,
+}
+
+impl Driver {
+    pub(super) fn new(shared: Arc<Shared>, writer: LogWriter, keeper: StateKeeper, linger_ns: u64) -> Self {
+        Self {
+            shared,
+            writer,
+            keeper,
+            linger_ns,
+            needs_room: false,
+            room_retry_ns: None,
+            room_changed: false,
+        }
+    }
+
+    /// Runs until the store is closed or nothing can be written any more.
+    ///
+    /// # Errors
+    /// As [`Driver::turn`].
+    pub fn run(mut self) -> Result<()> {
+        while self.turn(true)? == Turn::Goes {}
+        Ok(())
+    }
+
+    /// Places what can be placed, waits for something to happen (if `block`), and moves the marks.
+    ///
+    /// # Errors
+    /// What ends writing, for good: everybody who waits has learned it, and there is no further turn.
+    pub fn turn(&mut self, block: bool) -> Result<Turn> {
+        let turned = self.go_on(block);
+        if let Err(error) = &turned {
+            tracing::error!(error = %error, "writing has ended; what is durable can be read");
+            self.shared.marks.fail(error.clone());
+            self.shared.tell_listeners();
+        }
+        turned
+    }
+
+    fn go_on(&mut self, block: bool) -> Result<Turn> {
+        let now = self.shared.clock.now_ns();
+        self.find_room(now)?;
+        let closing = self.shared.closing.load(Ordering::Acquire);
+        self.name_losses()?;
+        self.place(now, closing)?;
+        if closing && self.needs_room && self.room_retry_ns.is_some() && self.writer.is_drained() {
+            self.stops_without_room()?;
+        }
+        if closing && self.is_finished() {
+            self.keeper.close(&self.shared, &self.writer)?;
+            return Ok(Turn::Closed);
+        }
+        let wait = if block { self.wait(now) } else { Wait::Now };
+        let shared = Arc::clone(&self.shared);
+        let progress = self.writer.turn(wait, || shared.clock.now_ns(), closing)?;
+        self.shared.wants.store(0, Ordering::Release);
+        self.apply(progress)?;
+        self.keeper.tend(&self.shared, &self.writer)?;
+        Ok(Turn::Goes)
+    }
+
+    /// The first slot, before anybody appends.
+    pub(super) fn prepare(&mut self) -> Result<()> {
+        let now = self.shared.clock.now_ns();
+        self.find_room(now)?;
+        let mut queue = lock(&self.shared.queue);
+        queue.room = self.room(&queue);
+        Ok(())
+    }
+
+    /// One slot ahead of need, made while nobody waits for it; asked for again when there was no room.
+    fn find_room(&mut self, now_ns: u64) -> Result<()> {
+        let freed = self.shared.room_freed.swap(false, Ordering::AcqRel);
+        let held_up = self.room_retry_ns.is_some_and(|retry| now_ns < retry);
+        if (held_up && !freed) || !self.shared.uses_log() {
+            self.shared.room_freed.fetch_or(freed, Ordering::AcqRel);
+            return Ok(());
+        }
+        let slots_before = self.writer.counts().slots;
+        let found = self.writer.ensure_spare()? || self.reclaims()?;
+        let was_full = self.shared.log_full.swap(!found, Ordering::AcqRel);
+        // Who was refused for want of a slot looks again when there is one, and when none can be had.
+        self.room_changed |= was_full == found || freed || self.writer.counts().slots > slots_before;
+        self.needs_room &= !found;
+        self.room_retry_ns = (!found).then_some(now_ns + ROOM_RETRY_NS);
+        Ok(())
+    }
+
+    /// With `drop_oldest` the oldest segment makes room, behind a gap; but only for a block that needs it.
+    fn reclaims(&mut self) -> Result<bool> {
+        if self.shared.full != FullPolicy::DropOldest || !self.needs_room {
+            return Ok(false);
+        }
+        reclaim::drop_oldest_segment(&self.shared)
+    }
+
+    /// The store closes and the disk takes no more: what memory still holds is named, or refused aloud.
+    fn stops_without_room(&mut self) -> Result<()> {
+        let mut queue = lock(&self.shared.queue);
+        queue.seal();
+        let Some(first) = queue.first_unplaced() else { return Ok(()) };
+        self.needs_room = false;
+        let last = queue.next_sequence() - 1;
+        if self.shared.full == FullPolicy::Reject || self.shared.full == FullPolicy::Block {
+            let sentence =
+                format!("the disk is full: records {first} to {last} are not durable; free some space");
+            return Err(Error::new(Kind::NoSpace, sentence));
+        }
+        queue.drop_unplaced();
+        drop(queue);
+        let gap = Gap::of_range(self.shared.epoch, first, last, Reason::DiskFull);
+        lock(&self.shared.destinations).lose(gap)
+    }
+
+    /// A block is written only when every loss before it is durably named: else the log would have a hole, after a
+    /// power cut, that nobody can tell from what memory has delivered.
+    fn name_losses(&self) -> Result<()> {
+        let unnamed = self.shared.unnamed_from.load(Ordering::Acquire);
+        if unnamed < self.shared.marks.appended() {
+            lock(&self.shared.destinations).write_gaps()?;
+        }
+        Ok(())
+    }
+
+    fn place(&mut self, now_ns: u64, closing: bool) -> Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let mut queue = lock(&shared.queue);
+        let through = self.log_through(closing);
+        if self.seals(&queue, now_ns, closing, through) {
+            queue.seal();
+        }
+        // Losses are noted under the queue's lock: there are no others before these blocks.
+        let through = through.min(shared.unnamed_from.load(Ordering::Acquire));
+        while self.writer.is_ready() {
+            let Some(block) = queue.next_unplaced().filter(|block| block.extract().first_sequence <= through)
+            else {
+                break;
+            };
+            if self.writer.place(block)? == Placed::NoRoom {
+                if !std::mem::replace(&mut self.needs_room, true) {
+                    // Not known yet when the last one was asked for.
+                    self.room_retry_ns = None;
+                }
+                break;
+            }
+            queue.placed_one();
+        }
+        queue.room = self.room(&queue);
+        let wanted = !queue.room.is_exhausted() && shared.room_wanted.swap(false, Ordering::Relaxed);
+        drop(queue);
+        if std::mem::take(&mut self.room_changed) || wanted {
+            shared.marks.room_changed();
+        }
+        Ok(())
+    }
+
+    /// Everything up to here goes to the log: all of it, or what somebody wants durable.
+    fn log_through(&self, closing: bool) -> u64 {
+        if closing || self.shared.to_log.load(Ordering::Acquire) {
+            u64::MAX
+        } else {
+            self.shared.marks.awaited()
+        }
+    }
+
+    fn seals(&self, queue: &MemoryQueue, now_ns: u64, closing: bool, through: u64) -> bool {
+        let Some(since) = queue.open_since_ns() else { return false };
+        if closing {
+            return true;
+        }
+        let awaited = self.shared.marks.awaited() > self.shared.marks.durable();
+        let idle = self.writer.is_quiet() && !queue.has_unplaced();
+        (awaited && idle) || (through == u64::MAX && now_ns >= since + self.linger_ns)
+    }
+
+    /// What the log will surely take beyond what it has been promised already.
+    fn room(&self, queue: &MemoryQueue) -> Room {
+        if !self.shared.limits_room() {
+            return Room::UNLIMITED;
+        }
+        let mut room = self.writer.room();
+        for run in queue.unplaced_runs() {
+            if !room.take(run) {
+                return Room { active_blocks: 0, spare_segments: 0, ..room };
+            }
+        }
+        room
+    }
+
+    /// How long to wait, and for what producers should wake this thread meanwhile.
+    fn wait(&mut self, now_ns: u64) -> Wait {
+        let wants = match (self.writer.is_writing(), self.writer.is_quiet()) {
+            (true, _) => 0,
+            (false, false) => WANTS_BLOCKS,
+            (false, true) => WANTS_BLOCKS | WANTS_AWAITED | WANTS_OPENED,
+        };
+        self.shared.wants.store(wants, Ordering::SeqCst);
+        if !self.writer.is_quiet() {
+            return Wait::Forever;
+        }
+        let closing = self.shared.closing.load(Ordering::SeqCst);
+        let queue = lock(&self.shared.queue);
+        let through = self.log_through(closing);
+        let held_up = self.room_retry_ns;
+        let unplaced = queue.first_unplaced().is_some_and(|first| first <= through);
+        if (unplaced && held_up.is_none()) || self.seals(&queue, now_ns, closing, through) {
+            return Wait::Now;
+        }
+        let linger =
+            queue.open_since_ns().filter(|_| through == u64::MAX).map(|since| since + self.linger_ns);
+        let due =
+            [linger, self.writer.sync_due_ns(), self.keeper.due_ns(), held_up].into_iter().flatten().min();
+        match due {
+            None => Wait::Forever,
+            Some(due) => Wait::For(Duration::from_nanos(due.saturating_sub(now_ns).max(1))),
+        }
+    }
+
+    fn apply(&mut self, progress: Progress) -> Result<()> {
+        let marks = &self.shared.marks;
+        if let Some(nanoseconds) = progress.sync_ns {
+            self.shared.counts.note_sync(nanoseconds);
+        }
+        if progress.written > 0 || progress.durable > 0 {
+            let written = marks.written().max(progress.written).max(progress.durable);
+            let releasable = if self.shared.durable_first { progress.durable } else { written };
+            let mut queue = lock(&self.shared.queue);
+            let released = queue.release(releasable);
+            self.shared.counts.note_held(&queue);
+            drop(queue);
+            marks.advance(written, progress.durable.max(marks.durable()));
+            if released {
+                marks.room_changed();
+            }
+            self.shared.counts.note_writer(self.writer.counts());
+            self.shared.tell_listeners();
+        }
+        if let Some(cause) = progress.place_again {
+            self.place_again(&cause)?;
+        }
+        Ok(())
+    }
+
+    /// Memory still holds what was not durable: it goes to a fresh segment, in order, as it was.
+    /// What memory has let go of is lost, and named.
+    fn place_again(&mut self, cause: &Error) -> Result<()> {
+        let durable = self.shared.marks.durable();
+        let mut queue = lock(&self.shared.queue);
+        queue.replace_after(durable);
+        let held = queue.first_sequence().unwrap_or(queue.next_sequence());
+        drop(queue);
+        if !self.shared.durable_first && held > durable + 1 {
+            self.shared.lost_with_the_device(durable + 1, held - 1)?;
+        }
+        tracing::warn!(cause = %cause, from = durable + 1, "writing again, in a fresh segment");
+        Ok(())
+    }
+
+    fn is_finished(&self) -> bool {
+        let queue = lock(&self.shared.queue);
+        self.writer.is_drained() && self.writer.is_quiet() && queue.first_sequence().is_none()
+    }
+}

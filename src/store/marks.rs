@@ -1,0 +1,275 @@
+//! The watermarks of the log, and who waits for them.
+//!
+//! ```text
+//! durable <= written <= appended
+//! ```
+//!
+//! Only the writer moves `written` and `durable`; only appends move `appended`. Reading a mark takes no lock.
+//! Waiters are woken by watermark: one pass over those that wait, when a mark has moved.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+
+/// What an append may wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// In memory: survives nothing.
+    Accepted,
+    /// With the kernel: survives the process (not the power).
+    Written,
+    /// On stable storage, or at every destination.
+    Durable,
+}
+
+/// The marks. All are sequences; 0 is "none yet".
+#[derive(Debug)]
+pub struct Marks {
+    appended: AtomicU64,
+    written: AtomicU64,
+    durable: AtomicU64,
+    /// Every destination has everything up to here.
+    confirmed: AtomicU64,
+    /// Somebody waits for durability up to here.
+    awaited: AtomicU64,
+    /// Moves, under the lock, with everything that a waiter for room may want to look at again.
+    room_epoch: AtomicU64,
+    waiting: Mutex<Waiting>,
+    moved: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    tasks: Vec<(Level, u64, std::task::Waker)>,
+    /// How many threads wait on the condition.
+    threads: usize,
+    room: Vec<std::task::Waker>,
+    failed: Option<Error>,
+}
+
+impl Marks {
+    /// Marks of a store whose last record is `sequence`, all of it durable.
+    pub fn new(sequence: u64, confirmed: u64) -> Self {
+        Self {
+            appended: AtomicU64::new(sequence),
+            written: AtomicU64::new(sequence),
+            durable: AtomicU64::new(sequence),
+            confirmed: AtomicU64::new(confirmed),
+            awaited: AtomicU64::new(0),
+            room_epoch: AtomicU64::new(0),
+            waiting: Mutex::default(),
+            moved: Condvar::new(),
+        }
+    }
+
+    /// The last record that was accepted.
+    pub fn appended(&self) -> u64 {
+        self.appended.load(Ordering::Acquire)
+    }
+
+    /// Everything up to here is with the kernel.
+    pub fn written(&self) -> u64 {
+        self.written.load(Ordering::Acquire)
+    }
+
+    /// Everything up to here that is in the log is on stable storage.
+    pub fn durable(&self) -> u64 {
+        self.durable.load(Ordering::Acquire)
+    }
+
+    /// Every destination has everything up to here, or a durable gap names it.
+    pub fn confirmed(&self) -> u64 {
+        self.confirmed.load(Ordering::Acquire)
+    }
+
+    /// Somebody waits until everything up to here is durable.
+    pub(super) fn awaited(&self) -> u64 {
+        self.awaited.load(Ordering::Acquire)
+    }
+
+    /// Asks for durability up to `sequence`; true when that is news.
+    pub(super) fn await_durable(&self, sequence: u64) -> bool {
+        self.awaited.fetch_max(sequence, Ordering::AcqRel) < sequence
+    }
+
+    pub(super) fn set_appended(&self, sequence: u64) {
+        self.appended.store(sequence, Ordering::Release);
+    }
+
+    /// Moves what the writer knows, and wakes whoever that satisfies.
+    pub(super) fn advance(&self, written: u64, durable: u64) {
+        debug_assert!(durable <= written, "durable {durable} <= written {written}");
+        self.written.fetch_max(written, Ordering::AcqRel);
+        self.durable.fetch_max(durable, Ordering::AcqRel);
+        self.wake_satisfied();
+    }
+
+    /// Moves what the slowest destination has.
+    pub(crate) fn confirm(&self, sequence: u64) {
+        self.confirmed.fetch_max(sequence, Ordering::AcqRel);
+        self.wake_satisfied();
+    }
+
+    /// Nothing will become durable any more; everybody who waits learns why.
+    pub(super) fn fail(&self, error: Error) {
+        let mut waiting = self.waiting();
+        waiting.failed.get_or_insert(error);
+        self.room_epoch.fetch_add(1, Ordering::AcqRel);
+        let tasks = std::mem::take(&mut waiting.tasks);
+        let room = std::mem::take(&mut waiting.room);
+        drop(waiting);
+        self.moved.notify_all();
+        tasks.into_iter().for_each(|(_, _, waker)| waker.wake());
+        room.into_iter().for_each(std::task::Waker::wake);
+    }
+
+    /// Why nothing becomes durable any more, if so.
+    pub fn failed(&self) -> Option<Error> {
+        self.waiting().failed.clone()
+    }
+
+    /// Tells those who wait for room that there may be some.
+    pub(crate) fn room_changed(&self) {
+        let mut waiting = self.waiting();
+        self.room_epoch.fetch_add(1, Ordering::AcqRel);
+        let room = std::mem::take(&mut waiting.room);
+        let threads = waiting.threads;
+        drop(waiting);
+        if threads > 0 {
+            self.moved.notify_all();
+        }
+        room.into_iter().for_each(std::task::Waker::wake);
+    }
+
+    /// Counts the changes of room: read it, try, and wait only while it is the same.
+    pub(super) fn room_epoch(&self) -> u64 {
+        self.room_epoch.load(Ordering::Acquire)
+    }
+
+    /// Waits until room has changed since `epoch`; with a limit, whether it has.
+    pub(super) fn wait_room_blocking(&self, epoch: u64, limit: Option<Duration>) -> Result<bool> {
+        let mut waiting = self.waiting();
+        waiting.threads += 1;
+        let goes_on = |waiting: &mut Waiting| self.room_epoch() == epoch && waiting.failed.is_none();
+        let mut waiting = self.wait_while(waiting, limit, goes_on);
+        waiting.threads -= 1;
+        let changed = self.room_epoch() != epoch;
+        waiting.failed.clone().map_or(Ok(changed), Err)
+    }
+
+    fn wait_while<'a>(
+        &self,
+        waiting: MutexGuard<'a, Waiting>,
+        limit: Option<Duration>,
+        goes_on: impl FnMut(&mut Waiting) -> bool,
+    ) -> MutexGuard<'a, Waiting> {
+        match limit {
+            None => self.moved.wait_while(waiting, goes_on).unwrap_or_else(|poisoned| poisoned.into_inner()),
+            Some(limit) => {
+                let waited = self.moved.wait_timeout_while(waiting, limit, goes_on);
+                waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0
+            }
+        }
+    }
+
+    pub(super) fn poll_room(&self, epoch: u64, context: &mut Context<'_>) -> Poll<Result<()>> {
+        let mut waiting = self.waiting();
+        if let Some(error) = &waiting.failed {
+            return Poll::Ready(Err(error.clone()));
+        }
+        if self.room_epoch() != epoch {
+            return Poll::Ready(Ok(()));
+        }
+        waiting.room.push(context.waker().clone());
+        Poll::Pending
+    }
+
+    /// Whether `sequence` has reached `level`.
+    pub fn reached(&self, level: Level, sequence: u64) -> bool {
+        match level {
+            Level::Accepted => true,
+            Level::Written => self.written().max(self.confirmed()) >= sequence,
+            Level::Durable => self.durable().max(self.confirmed()) >= sequence,
+        }
+    }
+
+    /// Blocks until `sequence` has reached `level`; at most `limit` where one is given: then the answer is
+    /// `false`, and the record may still land.
+    pub(super) fn wait_blocking(&self, level: Level, sequence: u64, limit: Option<Duration>) -> Result<bool> {
+        if self.reached(level, sequence) {
+            return Ok(true);
+        }
+        let mut waiting = self.waiting();
+        waiting.threads += 1;
+        let goes_on = |waiting: &mut Waiting| waiting.failed.is_none() && !self.reached(level, sequence);
+        let mut waiting = self.wait_while(waiting, limit, goes_on);
+        waiting.threads -= 1;
+        match &waiting.failed {
+            _ if self.reached(level, sequence) => Ok(true),
+            Some(error) => Err(error.clone()),
+            None => Ok(false),
+        }
+    }
+
+    fn wake_satisfied(&self) {
+        let mut waiting = self.waiting();
+        let mut index = 0;
+        let mut woken = Vec::new();
+        while index < waiting.tasks.len() {
+            let (level, sequence, _) = waiting.tasks[index];
+            if self.reached(level, sequence) {
+                woken.push(waiting.tasks.swap_remove(index).2);
+            } else {
+                index += 1;
+            }
+        }
+        let threads = waiting.threads;
+        drop(waiting);
+        if threads > 0 {
+            self.moved.notify_all();
+        }
+        woken.into_iter().for_each(std::task::Waker::wake);
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        // A thread that panicked while it held this left plain data behind, and it is whole.
+        self.waiting.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// Waits until a record has reached a level. Dropping it waits no longer; the record goes its way.
+#[derive(Debug)]
+#[must_use = "a promise is kept only for who awaits it"]
+pub struct Reached<'a> {
+    pub(super) marks: &'a Marks,
+    pub(super) level: Level,
+    pub(super) sequence: u64,
+    /// Whom the marks know to wake.
+    pub(super) registered: Option<std::task::Waker>,
+}
+
+impl Future for Reached<'_> {
+    type Output = Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        let marks = self.marks;
+        let mut waiting = marks.waiting();
+        if marks.reached(self.level, self.sequence) {
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(error) = &waiting.failed {
+            return Poll::Ready(Err(error.clone()));
+        }
+        if !self.registered.as_ref().is_some_and(|known| known.will_wake(context.waker())) {
+            waiting.tasks.push((self.level, self.sequence, context.waker().clone()));
+            drop(waiting);
+            self.registered = Some(context.waker().clone());
+        }
+        Poll::Pending
+    }
+}

@@ -1,0 +1,146 @@
+//! Errors, short transfers, a disk that hangs and one that lies: for every n of a small life.
+
+use std::time::Duration;
+
+use forebay::config::FullPolicy;
+use forebay::io::sim::{Dropped, Fault, FaultRates, Loss, Verb};
+use forebay::store::Level;
+
+use crate::crash::{fill_segments, life};
+use crate::oracle::read_back;
+use crate::world::{Draw, World, config};
+
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+
+/// Lives with `fault`: goes on or stops, and keeps what it acked; afterwards the directory opens and goes on.
+/// False when the fault never struck.
+fn lives_with(seed: u64, fault: &Fault, draw: &mut Draw) -> bool {
+    let mut world = World::new(seed, config(FullPolicy::Reject));
+    let quiet = {
+        let mut quiet = World::new(seed, config(FullPolicy::Reject));
+        life(&mut quiet).unwrap();
+        quiet.disk.trace()
+    };
+    world.disk.inject(fault.clone());
+    let lived = life(&mut world);
+    let stopped = lived.is_err();
+    for loss in [Loss::All, Loss::None, draw.of(&Loss::EVERY)] {
+        let context = format!("{fault:?}, stopped {stopped}");
+        let mut after = world.after_power_cut(loss, &context);
+        after.reopen(&context).unwrap_or_else(|error| panic!("{context}: {error}"));
+        after.append_surely(20_000).unwrap();
+        after.settle().unwrap();
+        let _ = after.after_power_cut(draw.of(&Loss::EVERY), &context);
+    }
+    stopped || world.disk.trace() != quiet
+}
+
+#[test]
+fn any_failed_write_stops_or_is_written_again_and_what_was_acked_stays() {
+    let mut draw = Draw(40);
+    let mut struck = 0;
+    for nth in 1..90 {
+        struck += u64::from(lives_with(40, &Fault::Fail { verb: Verb::Write, nth, errno: EIO }, &mut draw));
+    }
+    assert!(struck > 60, "{struck} faults struck");
+}
+
+#[test]
+fn any_failed_sync_is_final_for_its_segment_and_no_ack_relies_on_a_later_one() {
+    let mut draw = Draw(41);
+    let mut struck = 0;
+    for nth in 1..70 {
+        for dropped in [Dropped::ReadsNew, Dropped::ReadsOld] {
+            struck += u64::from(lives_with(41, &Fault::SyncDrops { nth, dropped }, &mut draw));
+        }
+    }
+    assert!(struck > 80, "{struck} faults struck");
+}
+
+#[test]
+fn a_refused_allocation_leaves_no_half_made_segment_and_heals() {
+    for nth in 1..12 {
+        let mut world = World::new(42, config(FullPolicy::Reject));
+        world.disk.inject(Fault::Fail { verb: Verb::Allocate, nth, errno: ENOSPC });
+        match life(&mut world) {
+            Ok(()) => {}
+            Err(error) => assert_eq!(error.kind(), forebay::Kind::NoSpace, "{error}"),
+        }
+        let mut after = world.after_power_cut(Loss::Each, "refused allocation");
+        after.reopen("refused allocation").unwrap();
+        after.append_surely(100).unwrap();
+        after.settle().unwrap();
+    }
+}
+
+#[test]
+fn short_writes_are_finished_before_anything_is_acked() {
+    for seed in 43..53 {
+        let mut world = World::new(seed, config(FullPolicy::Reject));
+        world.disk.set_fault_rates(FaultRates { short_writes_per_mille: 400, ..FaultRates::default() });
+        life(&mut world).unwrap();
+        let _ = world.after_power_cut(Loss::All, "short writes");
+    }
+}
+
+#[test]
+fn a_hung_disk_answers_unknown_and_the_record_may_yet_land() {
+    let mut world = World::new(54, config(FullPolicy::Reject));
+    world.open().unwrap();
+    world.disk.inject(Fault::Hang);
+    let sequence = world.append_surely(100).unwrap();
+    world.store().ask(sequence, Level::Durable);
+    world.turns(50).unwrap();
+    let limit = Some(Duration::from_millis(1));
+    assert!(!world.store().wait(sequence, Level::Durable, limit).unwrap());
+    world.disk.lift_faults();
+    world.settle().unwrap();
+    assert!(world.store().wait(sequence, Level::Durable, limit).unwrap());
+    let _ = world.after_power_cut(Loss::All, "hung for a while");
+}
+
+#[test]
+fn an_acknowledged_write_that_did_nothing_is_detected() {
+    for nth in 8..90 {
+        let mut world = World::new(55, config(FullPolicy::Reject));
+        world.disk.inject(Fault::WriteVanishes { nth });
+        let run = |world: &mut World| {
+            world.open()?;
+            fill_segments(world, 3)?;
+            world.close()
+        };
+        run(&mut world).unwrap();
+        let found = read_back(&world.disk.fork()).unwrap();
+        let mut due = 1;
+        let mut missing = false;
+        for (sequence, content) in &found.records {
+            assert!(*sequence >= due, "write {nth}: {sequence} again");
+            assert_eq!(world.model.submitted.get(sequence), Some(content), "write {nth}: wrong bytes");
+            missing |= *sequence > due;
+            due = sequence + 1;
+        }
+        missing |= due <= world.model.acked;
+        assert!(!missing || !found.damage.is_empty(), "write {nth}: a loss that nobody noticed");
+    }
+}
+
+/// Only what both copies of the cursor are past is recycled.
+#[test]
+fn a_rotten_cursor_copy_never_points_at_recycled_records() {
+    let mut world = World::new(56, config(FullPolicy::Block));
+    world.open().unwrap();
+    fill_segments(&mut world, 1).unwrap();
+    let older = world.model.acked;
+    world.confirm(older, true).unwrap();
+    fill_segments(&mut world, 2).unwrap();
+    world.confirm(world.model.acked, false).unwrap();
+    fill_segments(&mut world, 2).unwrap();
+    world.model.persisted = older;
+    for offset in [100, 4096 + 100] {
+        let disk = world.disk.fork();
+        disk.flip("cursor-default", offset, 3).unwrap();
+        let found = read_back(&disk);
+        world.model.check(found.as_ref(), &format!("cursor rotten at {offset}"));
+    }
+}
