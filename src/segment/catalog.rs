@@ -103,6 +103,13 @@ impl Catalog {
         segments.chain(self.spares.iter().map(|spare| spare.segment_bytes)).sum()
     }
 
+    /// Bytes of the smallest slot that was ever made whole; `None` while there is none.
+    pub fn slot_bytes_min(&self) -> Option<u64> {
+        let segments = self.segments.iter().map(|segment| segment.segment_bytes);
+        let slots = segments.chain(self.spares.iter().map(|spare| spare.segment_bytes));
+        slots.filter(|&bytes| bytes >= crate::limits::SEGMENT_BYTES_MIN).min()
+    }
+
     /// A number for a new slot's file.
     pub fn next_slot(&mut self) -> u32 {
         self.slot_next += 1;

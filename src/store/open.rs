@@ -20,7 +20,7 @@ use crate::error::{Error, Kind, Result};
 use crate::gaps::{Gap, GapFile, Reason};
 use crate::io::real::RealDisk;
 use crate::io::{Access, Arena, DeviceOptions, Disk};
-use crate::position::StoreId;
+use crate::position::{Epoch, StoreId};
 use crate::queue::memory::MemoryQueue;
 use crate::record::Seed;
 use crate::segment::catalog::Catalog;
@@ -327,8 +327,11 @@ impl Opening<'_> {
         next: u64,
     ) -> Result<StoreState> {
         let group = self.config.sync == SyncPolicy::Group;
+        // A `state` that was made anew knows no epoch: above all that the segments know, or what is written now
+        // would be taken for a leftover.
+        let newest = recovered.epochs.iter().map(|(epoch, _)| epoch).fold(before.epoch, Epoch::max);
         let state = StoreState {
-            epoch: before.epoch.next(self.disk.random() as u32),
+            epoch: newest.next(self.disk.random() as u32),
             epoch_base: recovered.epoch_base,
             // Of the log, not of gaps: recovery looks for everything up to here.
             durable_sequence: recovered.last_sequence,
@@ -348,7 +351,10 @@ impl Opening<'_> {
         let config = self.config;
         // Half of the free space at creation is the cap: `sizes` halves what it is told.
         let sizes = config.sizes(state.disk_bytes_cap.saturating_mul(2))?;
-        let block_bytes = block_bytes(config, sizes.segment_bytes);
+        // A slot keeps its size when the setting changes: blocks and records fit the smallest there is.
+        let slot_bytes = recovered.catalog.slot_bytes_min().unwrap_or(u64::MAX).min(sizes.segment_bytes);
+        let block_bytes = block_bytes(config, slot_bytes);
+        let record_bytes_max = sizes.record_bytes_max.min(slot_bytes / 4) as usize;
         let arena = Arena::new(block_bytes, config.queue.bytes as usize / block_bytes + PAGE_COUNT)
             .map_err(|error| Error::io("the memory queue can't be mapped: lower queue.bytes", error))?;
         let tail = recovered.catalog.segments().next_back().copied().filter(|tail| !tail.sealed);
@@ -405,7 +411,6 @@ impl Opening<'_> {
         let linger_ns = config.write.batch_linger_unawaited.as_nanos() as u64;
         let mut driver = Driver::new(Arc::clone(&shared), writer, StateKeeper::new(state_file), linger_ns);
         driver.prepare()?;
-        let record_bytes_max = sizes.record_bytes_max as usize;
         let store =
             Store { shared, thread: None, record_bytes_max, device: info, recovery: report, lock: None };
         Ok((store, driver))
