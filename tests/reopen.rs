@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use forebay::Record;
-use forebay::config::{Config, SpillMode};
+use forebay::config::{Config, FullPolicy, SpillMode};
 use forebay::store::{Archive, Level, Store};
 
 fn config(dir: &Path, segment_bytes: u64) -> Config {
@@ -12,6 +12,7 @@ fn config(dir: &Path, segment_bytes: u64) -> Config {
     config.disk_bytes_cap = Some(64 << 20);
     config.disk.segment_bytes = Some(segment_bytes);
     config.disk.free_bytes_min = 0;
+    config.queue.full = FullPolicy::Reject; // counts its room before it takes a record
     config
 }
 
