@@ -23,6 +23,9 @@ use crate::sink::RecordRef;
 /// Bytes before the key.
 pub const HEADER_BYTES: usize = 24;
 
+/// Where in them the checksum is.
+const CHECKSUM_AT: usize = 20;
+
 /// What a producer hands in. Both slices are copied, once, into the memory queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record<'a> {
@@ -97,7 +100,9 @@ pub struct PartPlace {
 /// Bytes of a [`PartPlace`].
 pub const PART_PLACE_BYTES: usize = size_of::<PartPlace>();
 
-const _: () = assert!(size_of::<RecordHeader>() == HEADER_BYTES && PART_PLACE_BYTES == 8);
+const _: () = assert!(
+    size_of::<RecordHeader>() == HEADER_BYTES && PART_PLACE_BYTES == 8 && CHECKSUM_AT + 4 == HEADER_BYTES
+);
 
 /// Proves who a record is: CRC32C started with the store and the epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,11 +114,32 @@ impl Seed {
         Self(crc32c::crc32c_append(crc32c::crc32c(&store.0), &epoch.0.to_le_bytes()))
     }
 
+    /// Of the sequence and what precedes the checksum in the header; the body follows.
+    fn begin(self, sequence: u64, header: [u64; 3]) -> u32 {
+        let [lengths, sequence_low_and_time, time] = header;
+        let mut identity = Identity([0; 28]);
+        // Whole words: eight bytes put together from smaller stores would make the checksum wait for them.
+        identity.0[..8].copy_from_slice(&sequence.to_le_bytes());
+        identity.0[8..16].copy_from_slice(&lengths.to_le_bytes());
+        identity.0[16..24].copy_from_slice(&sequence_low_and_time.to_le_bytes());
+        identity.0[24..].copy_from_slice(&(time as u32).to_le_bytes());
+        crc32c::crc32c_append(self.0, &identity.0)
+    }
+
     fn checksum(self, sequence: u64, header: &RecordHeader, body: &[u8]) -> u32 {
-        let mut identity = [0; 28];
-        identity[..8].copy_from_slice(&sequence.to_le_bytes());
-        identity[8..].copy_from_slice(&header.as_bytes()[..20]);
-        crc32c::crc32c_append(crc32c::crc32c_append(self.0, &identity), body)
+        crc32c::crc32c_append(self.begin(sequence, header.words()), body)
+    }
+}
+
+/// Aligned: what is not costs the checksum a step for each byte.
+#[repr(align(8))]
+struct Identity([u8; 28]);
+
+impl RecordHeader {
+    /// The header as the three words that it is on disk.
+    fn words(&self) -> [u64; 3] {
+        let words: [U64; 3] = zerocopy::transmute!(*self);
+        words.map(U64::get)
     }
 }
 
@@ -150,35 +176,45 @@ impl Piece<'_> {
         }
     }
 
-    /// Writes it to the front of `out` (long enough: an invariant of the caller's) and returns the header's
-    /// bytes, for the block's own checksum, and the length.
-    pub fn encode(&self, seed: Seed, out: &mut [u8]) -> ([u8; HEADER_BYTES], usize) {
+    /// Writes it to the front of `out` (long enough: an invariant of the caller's), all but its checksum, which is
+    /// [`prove`]'s to add. Gives its length.
+    pub fn pack(&self, out: &mut [u8]) -> usize {
         let end = self.encoded_bytes();
-        let body = &mut out[HEADER_BYTES..end];
+        let (header, body) = out[..end].split_at_mut(HEADER_BYTES);
         let (key, rest) = body.split_at_mut(self.key.len());
+        let place = self.place.as_ref().map_or(&[][..], PartPlace::as_bytes);
+        let (place_out, payload) = rest.split_at_mut(place.len());
         key.copy_from_slice(self.key);
-        match self.place {
-            None => rest.copy_from_slice(self.payload),
-            Some(place) => {
-                rest[..PART_PLACE_BYTES].copy_from_slice(place.as_bytes());
-                rest[PART_PLACE_BYTES..].copy_from_slice(self.payload);
-            }
-        }
-        let mut header = RecordHeader {
-            length: U32::new(self.payload.len() as u32),
-            part: self.part() as u8,
-            key_length: self.key.len() as u8,
-            zero: U16::ZERO,
-            sequence_low: U32::new(self.sequence as u32),
-            timestamp: U64::new(self.timestamp),
-            checksum: U32::ZERO,
-        };
-        header.checksum = U32::new(seed.checksum(self.sequence, &header, &out[HEADER_BYTES..end]));
+        place_out.copy_from_slice(place);
+        payload.copy_from_slice(self.payload);
         let mut bytes = [0; HEADER_BYTES];
-        bytes.copy_from_slice(header.as_bytes());
-        out[..HEADER_BYTES].copy_from_slice(&bytes);
-        (bytes, end)
+        for (word, at) in self.header_words().iter().zip([0, 8, 16]) {
+            bytes[at..at + 8].copy_from_slice(&word.to_le_bytes());
+        }
+        header.copy_from_slice(&bytes);
+        end
     }
+
+    /// The words of the header, its checksum still zero.
+    fn header_words(&self) -> [u64; 3] {
+        let lengths = self.payload.len() as u64 & 0xffff_ffff
+            | (self.part() as u64) << 32
+            | (self.key.len() as u64 & 0xff) << 40;
+        let sequence_low = self.sequence & 0xffff_ffff;
+        [lengths, sequence_low | self.timestamp << 32, self.timestamp >> 32]
+    }
+}
+
+/// Adds the checksum to a frame that was packed, and gives the header's bytes for the block's own checksum.
+pub fn prove(seed: Seed, sequence: u64, frame: &mut [u8]) -> [u8; HEADER_BYTES] {
+    let (header, body) = frame.split_at_mut(HEADER_BYTES);
+    let mut bytes = [0; HEADER_BYTES];
+    bytes.copy_from_slice(header);
+    let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+    let checksum = crc32c::crc32c_append(seed.begin(sequence, [word(0), word(8), word(16)]), body);
+    bytes[CHECKSUM_AT..].copy_from_slice(&checksum.to_le_bytes());
+    header[CHECKSUM_AT..].copy_from_slice(&checksum.to_le_bytes());
+    bytes
 }
 
 /// A frame found in a block: its shape is sound, its checksum not yet looked at.
@@ -269,7 +305,8 @@ mod tests {
             };
             let piece = Piece { sequence, timestamp, key: &key, payload: &payload, place };
             let mut out = vec![0; piece.encoded_bytes() + 5];
-            let (_, length) = piece.encode(seed, &mut out);
+            let length = piece.pack(&mut out);
+            prove(seed, sequence, &mut out[..length]);
             prop_assert_eq!(length, piece.encoded_bytes());
             let read = Frame::parse(&out).and_then(|frame| frame.verify(seed, sequence)).expect("just written");
             prop_assert_eq!((read.payload, read.key, read.timestamp), (&payload[..], &key[..], timestamp));

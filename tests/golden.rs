@@ -27,8 +27,8 @@ fn piece(
 /// A block of these pieces, as it lies on disk up to its padding.
 fn block(pieces: &[Piece<'_>]) -> Vec<u8> {
     let arena = Arena::new(format::ALIGNMENT, 1).expect("memory");
-    let mut open = OpenBlock::new(arena.take().expect("a fresh arena"));
-    pieces.iter().for_each(|piece| open.push(Seed::new(STORE, EPOCH), piece));
+    let mut open = OpenBlock::new(arena.take().expect("a fresh arena"), Seed::new(STORE, EPOCH));
+    pieces.iter().for_each(|piece| open.push(piece));
     let used = format::BLOCK_HEADER_BYTES + open.frames().len();
     let mut block = open.seal(1);
     let place = Place {

@@ -2,13 +2,15 @@
 //!
 //! Owns the mapping and the list of free slots. Promises: every slot starts at a multiple of 4096 bytes, a
 //! slot has one owner at a time, the mapping outlives every slot (each holds its arena), and no call after
-//! [`Arena::new`] allocates. Pages are touched only when a slot is first written, and the slot given back
-//! last is taken first: an agent with little to do keeps few pages warm.
+//! [`Arena::new`] allocates. Pages are touched only when a slot is first written, and the lowest free slot is
+//! taken first: an agent with little to do keeps few pages warm, and they are those that devices register.
 //!
 //! Does not know what the bytes mean: a slot taken may hold those of its last owner.
 
 #![allow(unsafe_code, reason = "the mapping is raw memory; slots turn disjoint parts of it into slices")]
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::fmt;
 use std::io;
 use std::ops::{Deref, DerefMut};
@@ -28,8 +30,8 @@ pub struct Arena {
     base: NonNull<u8>,
     slot_bytes: usize,
     slot_count: usize,
-    /// Indices of the slots that nobody owns; the last was given back last.
-    free: Mutex<Vec<u32>>,
+    /// Indices of the slots that nobody owns, the lowest on top.
+    free: Mutex<BinaryHeap<Reverse<u32>>>,
 }
 
 // SAFETY: `base` is only an address. The memory behind it is reached through slots alone, and `free` hands
@@ -55,13 +57,13 @@ impl Arena {
         let bytes =
             bytes.filter(|&bytes| bytes > 0).ok_or_else(|| refused("an arena's size is out of range"))?;
         let base = map(mapped_bytes(bytes))?;
-        let free = Mutex::new((0..index_end).rev().collect());
+        let free = Mutex::new((0..index_end).map(Reverse).collect());
         Ok(Arc::new(Self { base, slot_bytes, slot_count, free }))
     }
 
-    /// Takes a free slot, the one given back last first; `None` when all are taken.
+    /// Takes the lowest free slot; `None` when all are taken.
     pub fn take(self: &Arc<Self>) -> Option<Slot> {
-        let index = self.free().pop()?;
+        let Reverse(index) = self.free().pop()?;
         Some(Slot { arena: Arc::clone(self), index })
     }
 
@@ -87,7 +89,7 @@ impl Arena {
         unsafe { self.base.add(index * self.slot_bytes) }
     }
 
-    fn free(&self) -> MutexGuard<'_, Vec<u32>> {
+    fn free(&self) -> MutexGuard<'_, BinaryHeap<Reverse<u32>>> {
         // Nothing panics while the lock is held with the list half changed: a poisoned list is whole.
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -185,7 +187,7 @@ impl Drop for Slot {
     fn drop(&mut self) {
         let mut free = self.arena.free();
         debug_assert!(free.len() < self.arena.slot_count, "slot {} came back twice", self.index);
-        free.push(self.index);
+        free.push(Reverse(self.index));
     }
 }
 
@@ -218,13 +220,14 @@ mod tests {
     }
 
     #[test]
-    fn the_slot_given_back_last_is_taken_first() {
+    fn the_lowest_free_slot_is_taken_first() {
         let arena = Arena::new(4096, 4).unwrap();
-        let (first, second) = (arena.take().unwrap(), arena.take().unwrap());
-        let index = first.index();
-        drop(second);
-        drop(first);
-        assert_eq!(arena.take().unwrap().index(), index);
+        let slots: Vec<Slot> = (0..3).filter_map(|_| arena.take()).collect();
+        let mut indices: Vec<usize> = slots.iter().map(Slot::index).collect();
+        assert_eq!(indices, [0, 1, 2]);
+        drop(slots);
+        indices = (0..4).filter_map(|_| arena.take()).map(|slot| slot.index()).collect();
+        assert_eq!(indices, [0, 0, 0, 0], "each was given back before the next was taken");
     }
 
     #[test]

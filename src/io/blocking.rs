@@ -1,57 +1,43 @@
 //! The devices without a ring: plain calls, one after the other, inside `wait`.
 //!
-//! Owns the queue between `submit` and `wait`, and the bell that other threads ring. Works on any [`File`]
+//! Owns the queue between `submit` and `wait`, and what other threads wake it by. Works on any [`File`]
 //! through its verbs; where a file has a descriptor, a write with its own sync is one pwritev2 with
 //! `RWF_DSYNC`. Promises the contract of [`crate::io`] in submit order. Knows no ring and no directory.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::{Errno, ReadWriteFlags, pwritev2, retry_on_intr};
 
 use super::attached::AttachedFiles;
+use super::bell::Bell;
 use super::{
     Completion, DeviceInfo, File, FileIndex, Operation, Read, ReadDevice, ReadDone, Wait, Waker, WriteDevice,
 };
 
-/// What other threads ring to end a wait.
+/// What other threads do to end a wait.
 #[derive(Debug, Default)]
-struct Bell {
-    rung: Mutex<bool>,
-    changed: Condvar,
+struct WakeCell {
+    is_woken: AtomicBool,
+    bell: Bell,
 }
 
-impl Bell {
-    fn ring(&self) {
-        *self.rung.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.changed.notify_all();
-    }
-
-    /// Sleeps until the bell has rung or `wait` is over, and silences the bell.
+impl WakeCell {
+    /// Sleeps until somebody wakes or `wait` is over; the wake is used up.
     fn sleep(&self, wait: Wait) {
-        let mut rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
-        let deadline = match wait {
-            Wait::Now => Some(Instant::now()),
-            Wait::For(time) => Instant::now().checked_add(time),
-            Wait::Forever => None,
-        };
-        while !*rung {
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            rung = match left {
-                Some(Duration::ZERO) => break,
-                Some(left) => self.changed.wait_timeout(rung, left).unwrap_or_else(PoisonError::into_inner).0,
-                None => self.changed.wait(rung).unwrap_or_else(PoisonError::into_inner),
-            };
-        }
-        *rung = false;
+        self.bell.sleep_while(wait, || !self.is_woken.load(Ordering::Acquire));
+        self.is_woken.swap(false, Ordering::AcqRel);
     }
 
     fn waker(self: &Arc<Self>) -> Waker {
-        let bell = Arc::clone(self);
-        Waker::new(move || bell.ring())
+        let cell = Arc::clone(self);
+        Waker::new(move || {
+            cell.is_woken.store(true, Ordering::Release);
+            cell.bell.ring();
+        })
     }
 }
 
@@ -64,7 +50,7 @@ fn info(reason: String) -> DeviceInfo {
 pub struct BlockingWriter {
     files: AttachedFiles,
     queued: VecDeque<Operation>,
-    bell: Arc<Bell>,
+    wake: Arc<WakeCell>,
     info: DeviceInfo,
 }
 
@@ -74,7 +60,7 @@ impl BlockingWriter {
         Self {
             files: AttachedFiles::default(),
             queued: VecDeque::new(),
-            bell: Arc::default(),
+            wake: Arc::default(),
             info: info(reason),
         }
     }
@@ -134,12 +120,12 @@ impl WriteDevice for BlockingWriter {
         while let Some(operation) = self.queued.pop_front() {
             completions.push(self.perform(operation));
         }
-        self.bell.sleep(if something_is_over { Wait::Now } else { wait });
+        self.wake.sleep(if something_is_over { Wait::Now } else { wait });
         Ok(())
     }
 
     fn waker(&self) -> Waker {
-        self.bell.waker()
+        self.wake.waker()
     }
 
     fn info(&self) -> &DeviceInfo {
@@ -151,14 +137,14 @@ impl WriteDevice for BlockingWriter {
 #[derive(Debug)]
 pub struct BlockingReader {
     queued: VecDeque<Read>,
-    bell: Arc<Bell>,
+    wake: Arc<WakeCell>,
     info: DeviceInfo,
 }
 
 impl BlockingReader {
     /// A device; `reason` says why it is not a ring, and is empty when nobody wanted one.
     pub fn new(reason: String) -> Self {
-        Self { queued: VecDeque::new(), bell: Arc::default(), info: info(reason) }
+        Self { queued: VecDeque::new(), wake: Arc::default(), info: info(reason) }
     }
 }
 
@@ -179,12 +165,12 @@ impl ReadDevice for BlockingReader {
     fn wait(&mut self, wait: Wait, done: &mut Vec<ReadDone>) -> io::Result<()> {
         let something_is_over = !self.queued.is_empty();
         done.extend(self.queued.drain(..).map(perform));
-        self.bell.sleep(if something_is_over { Wait::Now } else { wait });
+        self.wake.sleep(if something_is_over { Wait::Now } else { wait });
         Ok(())
     }
 
     fn waker(&self) -> Waker {
-        self.bell.waker()
+        self.wake.waker()
     }
 
     fn info(&self) -> &DeviceInfo {

@@ -22,6 +22,7 @@ use std::time::Duration;
 
 pub mod arena;
 mod attached;
+pub mod bell;
 pub mod blocking;
 pub mod latch;
 pub mod real;

@@ -338,7 +338,7 @@ impl Reactor {
         if delivered {
             self.journal.delivered(batch);
         }
-        if lock(&self.shared.queue).release(slowest) {
+        if lock(&self.shared.queue).release(slowest) > 0 {
             self.shared.marks.room_changed();
         }
         self.shared.marks.confirm(slowest);

@@ -29,6 +29,9 @@ pub enum Full {
     Memory,
     /// The log has no room left.
     Disk,
+    /// Nothing: a fast log is a window behind, and whoever can wait for it does
+    /// ([`crate::queue::run_ahead`]). Said to nobody else.
+    Window,
 }
 
 /// What the queue holds that has not been released.
@@ -63,6 +66,10 @@ pub struct MemoryQueue {
     held: Held,
     /// The log's promise.
     pub room: Room,
+    /// From how many sealed blocks on a producer that can wait is held.
+    window_blocks: usize,
+    /// Somebody was held since that was said.
+    pub has_held: bool,
     bytes_total: u64,
 }
 
@@ -80,6 +87,8 @@ impl MemoryQueue {
             next_sequence,
             held: Held::default(),
             room: Room::UNLIMITED,
+            window_blocks: usize::MAX,
+            has_held: false,
             bytes_total: 0,
         }
     }
@@ -116,8 +125,13 @@ impl MemoryQueue {
     }
 
     /// Packs one record and gives its sequence; or says what is full, and nothing has changed. Only a record that
-    /// opens a block asks what time it is.
-    pub fn append(&mut self, record: &Record<'_>, now_ns: impl FnOnce() -> u64) -> Result<u64, Full> {
+    /// opens a block asks what time it is, and only there is a producer held that may be.
+    pub fn append(
+        &mut self,
+        record: &Record<'_>,
+        is_held: bool,
+        now_ns: impl FnOnce() -> u64,
+    ) -> Result<u64, Full> {
         if self.held.records >= self.records_max {
             return Err(Full::Memory);
         }
@@ -132,10 +146,10 @@ impl MemoryQueue {
             self.append_parts(&piece)?;
         } else {
             if !self.open.as_ref().is_some_and(|open| open.fits(piece.encoded_bytes())) {
-                self.open_another(now_ns)?;
+                self.open_another(is_held, now_ns)?;
             }
             let open = self.open.as_mut().expect("opened above");
-            open.push(self.seed, &piece);
+            open.push(&piece);
         }
         self.held.records += 1;
         self.bytes_total += (piece.key.len() + piece.payload.len()) as u64;
@@ -158,7 +172,11 @@ impl MemoryQueue {
         true
     }
 
-    fn open_another(&mut self, now_ns: impl FnOnce() -> u64) -> Result<(), Full> {
+    fn open_another(&mut self, is_held: bool, now_ns: impl FnOnce() -> u64) -> Result<(), Full> {
+        if is_held && self.blocks.len() >= self.window_blocks {
+            self.has_held = true;
+            return Err(Full::Window);
+        }
         if self.arena.free_count() == 0 {
             return Err(Full::Memory);
         }
@@ -166,7 +184,7 @@ impl MemoryQueue {
             return Err(Full::Disk);
         }
         self.seal();
-        self.open = Some(OpenBlock::new(self.take_slot()));
+        self.open = Some(OpenBlock::new(self.take_slot(), self.seed));
         self.open_since_ns = now_ns();
         Ok(())
     }
@@ -189,8 +207,8 @@ impl MemoryQueue {
                 offset: U32::new((index * part_bytes) as u32),
             };
             let key = if index == 0 { whole.key } else { &[] };
-            let mut open = OpenBlock::new(self.take_slot());
-            open.push(self.seed, &Piece { key, payload, place: Some(place), ..*whole });
+            let mut open = OpenBlock::new(self.take_slot(), self.seed);
+            open.push(&Piece { key, payload, place: Some(place), ..*whole });
             self.blocks.push_back(open.seal((count - index) as u32));
         }
         Ok(())
@@ -248,8 +266,8 @@ impl MemoryQueue {
     }
 
     /// Lets go of every block that ends at or below `sequence`: its destination has it, or the log does.
-    /// Unplaced blocks may go too: memory alone delivered them. True when something went.
-    pub fn release(&mut self, sequence: u64) -> bool {
+    /// Unplaced blocks may go too: memory alone delivered them. How many went.
+    pub fn release(&mut self, sequence: u64) -> usize {
         let before = self.blocks.len();
         while self.blocks.front().is_some_and(|block| block.extract().last_sequence <= sequence) {
             let block = self.blocks.pop_front().expect("looked at above");
@@ -261,9 +279,29 @@ impl MemoryQueue {
             let open = self.open.take().expect("looked at above");
             self.held.records -= open.extract().record_count;
             self.held.bytes -= self.arena.slot_bytes() as u64;
-            return true;
+            return before - self.blocks.len() + 1;
         }
-        self.blocks.len() < before
+        before - self.blocks.len()
+    }
+
+    /// A producer that can wait is held while there are so many sealed blocks, from now on.
+    pub fn hold_from(&mut self, window_blocks: usize) {
+        (self.window_blocks, self.has_held) = (window_blocks, false);
+    }
+
+    /// The first record of the open block.
+    pub fn open_first_sequence(&self) -> Option<u64> {
+        self.open.as_ref().map(|open| open.extract().first_sequence)
+    }
+
+    /// How many sealed blocks wait for the writer.
+    pub fn unplaced_count(&self) -> usize {
+        self.blocks.len() - self.placed
+    }
+
+    /// How many sealed blocks it holds.
+    pub fn sealed_count(&self) -> usize {
+        self.blocks.len()
     }
 
     /// Copies records from `bookmark`'s place (the record `from` or the first after it) behind what `batch`

@@ -186,6 +186,7 @@ pub(crate) fn scratch() -> io::Result<Slot> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::prove;
     use proptest::prelude::*;
 
     const STORE: StoreId = StoreId([3; 16]);
@@ -197,7 +198,8 @@ mod tests {
     fn encode(sequence: u64, payload: &[u8]) -> Vec<u8> {
         let piece = Piece { sequence, timestamp: 1, key: b"k", payload, place: None };
         let mut out = vec![0; piece.encoded_bytes()];
-        piece.encode(Seed::new(STORE, Epoch(2)), &mut out);
+        let length = piece.pack(&mut out);
+        prove(Seed::new(STORE, Epoch(2)), piece.sequence, &mut out[..length]);
         out
     }
 

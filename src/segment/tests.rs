@@ -126,7 +126,7 @@ impl Log {
     /// One block of small records.
     fn append(&mut self, lengths: &[usize]) {
         self.room_for(SLOT_BYTES as u64);
-        let mut open = OpenBlock::new(self.arena.take().unwrap());
+        let mut open = OpenBlock::new(self.arena.take().unwrap(), Seed::new(STORE, self.epoch));
         for &length in lengths {
             let payload = Self::payload(self.next_sequence, length);
             let sequence = self.next_sequence;
@@ -134,7 +134,7 @@ impl Log {
             if !open.fits(piece.encoded_bytes()) {
                 break;
             }
-            open.push(Seed::new(STORE, self.epoch), &piece);
+            open.push(&piece);
             self.model.insert(sequence, payload);
             self.next_sequence += 1;
         }
@@ -149,9 +149,9 @@ impl Log {
         for (index, part) in payload.chunks(12_000).enumerate() {
             let place = PartPlace { total: U32::new(30_000), offset: U32::new(index as u32 * 12_000) };
             let key: &[u8] = if index == 0 { b"large" } else { b"" };
-            let mut open = OpenBlock::new(self.arena.take().unwrap());
+            let mut open = OpenBlock::new(self.arena.take().unwrap(), Seed::new(STORE, self.epoch));
             let piece = Piece { sequence, timestamp: sequence, key, payload: part, place: Some(place) };
-            open.push(Seed::new(STORE, self.epoch), &piece);
+            open.push(&piece);
             self.write(open.seal(1));
         }
         self.model.insert(sequence, payload);

@@ -7,7 +7,8 @@
 //!
 //! One sync stream: while a sync runs, the next blocks are written. A sync covers only writes whose
 //! completions were received before it was submitted, and durable moves only over the front of the line, so
-//! that nothing is durable before everything in front of it is, across segment borders too. A durable block
+//! that nothing is durable before everything in front of it is, across segment borders too. A small group is one
+//! write that carries its own sync ([`Durably`]): durable when it is back, in its turn. A durable block
 //! is never rewritten. A failed write or sync is final for its segment: nothing since the last good sync is
 //! believed, and the caller places those blocks again, in a fresh segment.
 //!
@@ -17,22 +18,22 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use zerocopy::little_endian::{U32, U64};
+use zerocopy::little_endian::U64;
 use zerocopy::{FromZeros, IntoBytes};
 
-use crate::block::{Block, Extract, Place};
+use crate::block::{Block, Place};
 use crate::error::{Error, Kind, Result};
 use crate::io::{Access, Completion, Disk, FileIndex, Operation, Slot, Wait, WriteDevice};
 use crate::segment::catalog::{Catalog, Segment, Spare};
-use crate::segment::format::{
-    self, ALIGNMENT, DESTINATIONS_MAX, Envelope, FIRST_BLOCK_OFFSET, SegmentHeader, Summary,
-};
+use crate::segment::format::{self, ALIGNMENT, Envelope, FIRST_BLOCK_OFFSET, Summary};
 use crate::segment::room::Room;
 
+mod entry;
 mod terms;
 
+use entry::{Active, Content, Entry, SyncInFlight};
 use terms::Device;
-pub use terms::{Cadence, Notes, Placed, Progress, WriterCounts, WriterSettings};
+pub use terms::{Cadence, Durably, Notes, Placed, Progress, WriterCounts, WriterSettings};
 
 /// Pages that headers and summaries are written from; two are in use at a border.
 pub const PAGE_COUNT: usize = 4;
@@ -43,53 +44,11 @@ const FAILURES_MAX: u32 = 3;
 /// How many times a write that moved no bytes is tried again.
 const EMPTY_WRITES_MAX: u32 = 8;
 
+/// While fewer writes are in flight, what somebody waits for goes at once; then it gathers.
+const PROMPT_WRITES_MAX: usize = 2;
+
 /// In a token: this is a sync.
 const SYNC: u64 = 1 << 63;
-
-#[derive(Debug)]
-struct Active {
-    id: u64,
-    file: FileIndex,
-    /// Where the next block goes.
-    offset: u64,
-    /// Where blocks end.
-    end: u64,
-    segment_bytes: u64,
-    summary: Summary,
-}
-
-#[derive(Debug)]
-enum Content {
-    Header,
-    Summary,
-    Block(Extract),
-}
-
-/// One write, from its submission until a sync has covered it.
-#[derive(Debug)]
-struct Entry {
-    segment: u64,
-    file: FileIndex,
-    offset: u64,
-    length: usize,
-    written: usize,
-    empty_writes: u32,
-    slot: Arc<Slot>,
-    content: Content,
-}
-
-impl Entry {
-    fn is_received(&self) -> bool {
-        self.written == self.length
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-struct SyncInFlight {
-    /// How many entries at the front of the line it covers.
-    count: usize,
-    begun_ns: u64,
-}
 
 /// The writing end of the log. Owned by one thread.
 #[derive(Debug)]
@@ -108,7 +67,8 @@ pub struct LogWriter {
     in_flight: usize,
     sync: Option<SyncInFlight>,
     sync_begun_ns: u64,
-    /// Bytes of what cannot wait for the interval: the caller closes.
+    /// When the last wait was over.
+    now_ns: u64,
     pages: Vec<Slot>,
     last_logged: u64,
     /// The last record that is whole on stable storage.
@@ -143,6 +103,7 @@ impl LogWriter {
             in_flight: 0,
             sync: None,
             sync_begun_ns: 0,
+            now_ns: 0,
             pages,
             last_logged,
             last_synced: last_logged,
@@ -188,6 +149,11 @@ impl LogWriter {
         self.failing.is_none() && self.in_flight < self.settings.depth && self.pages.len() >= 2
     }
 
+    /// Whether a block that is not full may go for the sake of who waits for it.
+    pub fn is_prompt(&self) -> bool {
+        self.in_flight < PROMPT_WRITES_MAX && self.is_ready()
+    }
+
     /// Whether no write is in flight and no sync.
     pub fn is_quiet(&self) -> bool {
         self.in_flight == 0 && self.sync.is_none()
@@ -226,8 +192,8 @@ impl LogWriter {
         }
     }
 
-    /// Sends one block on its way: behind everything that was placed before.
-    pub fn place(&mut self, block: &mut Block) -> Result<Placed> {
+    /// Sends one block on its way: behind everything that was placed before. It `is_last` when none follows now.
+    pub fn place(&mut self, block: &mut Block, is_last: bool) -> Result<Placed> {
         debug_assert!(self.is_ready(), "the caller asks first");
         let extract = *block.extract();
         let run_bytes = match extract.run {
@@ -255,35 +221,39 @@ impl LogWriter {
         self.last_logged = extract.last_sequence;
         self.counts.blocks += 1;
         self.counts.records += extract.record_count;
-        self.enter(segment, file, offset, block.block_bytes(), slot, Content::Block(extract));
-        Ok(Placed::Yes)
-    }
-
-    fn enter(
-        &mut self,
-        segment: u64,
-        file: FileIndex,
-        offset: u64,
-        length: usize,
-        slot: Arc<Slot>,
-        content: Content,
-    ) {
-        let token = self.front_token + self.line.len() as u64;
-        self.counts.bytes += length as u64;
-        self.in_flight += 1;
-        let write =
-            Operation::Write { token, file, slot: Arc::clone(&slot), range: 0..length, offset, dsync: false };
-        self.device.0.submit(write);
-        self.line.push_back(Entry {
+        let entry = Entry {
             segment,
             file,
             offset,
-            length,
+            length: block.block_bytes(),
             written: 0,
             empty_writes: 0,
+            dsync: self.carries_sync(is_last && extract.run == 1),
+            begun_ns: self.now_ns,
             slot,
-            content,
-        });
+            content: Content::Block(extract),
+        };
+        self.enter(entry);
+        Ok(Placed::Yes)
+    }
+
+    /// Whether the next write carries its own sync: it does for a group of one write, while nothing that still
+    /// needs a sync is before it.
+    fn carries_sync(&self, is_group: bool) -> bool {
+        let alone = || self.sync.is_none() && self.line.iter().all(|entry| entry.dsync);
+        self.settings.cadence == Cadence::Group
+            && match self.settings.durably {
+                Durably::BySync => false,
+                Durably::SmallByWrite => is_group && alone(),
+                Durably::ByWrite => true,
+            }
+    }
+
+    fn enter(&mut self, entry: Entry) {
+        self.counts.bytes += entry.length as u64;
+        self.in_flight += 1;
+        self.device.0.submit(entry.rest(self.front_token + self.line.len() as u64));
+        self.line.push_back(entry);
     }
 
     /// Ends the active segment and begins the next one, if there is a slot for it.
@@ -315,7 +285,7 @@ impl LogWriter {
             end: FIRST_BLOCK_OFFSET,
             sealed: false,
         };
-        let header = self.header(&segment, previous_segment);
+        let header = lock(&self.notes).header(&segment, previous_segment);
         lock(&self.catalog).begin(segment);
         self.active = Some(Active {
             id,
@@ -352,27 +322,18 @@ impl LogWriter {
     ) {
         let mut page = self.pages.pop().expect("is_ready has seen two");
         format::seal_envelope(kind, self.settings.store, id, body, &mut page[..ALIGNMENT]);
-        self.enter(id, file, offset, ALIGNMENT, Arc::new(page), content);
-    }
-
-    fn header(&self, segment: &Segment, previous_segment: u64) -> SegmentHeader {
-        let notes = lock(&self.notes);
-        let count = notes.destinations.len().min(DESTINATIONS_MAX);
-        let mut header = SegmentHeader {
-            epoch: U64::new(segment.epoch.0),
-            epoch_base: U64::new(segment.epoch_base),
-            previous_segment: U64::new(previous_segment),
-            base_sequence: U64::new(segment.base_sequence),
-            previous_sequence: U64::new(segment.previous_sequence),
-            segment_bytes: U64::new(segment.segment_bytes),
-            alignment: U32::new(ALIGNMENT as u32),
-            destination_count: U32::new(count as u32),
-            accepted: U64::new(segment.base_sequence - 1),
-            dropped: notes.dropped,
-            ..SegmentHeader::new_zeroed()
-        };
-        header.destinations[..count].copy_from_slice(&notes.destinations[..count]);
-        header
+        self.enter(Entry {
+            segment: id,
+            file,
+            offset,
+            length: ALIGNMENT,
+            written: 0,
+            empty_writes: 0,
+            dsync: self.carries_sync(false),
+            begun_ns: self.now_ns,
+            slot: Arc::new(page),
+            content,
+        });
     }
 
     /// Sees to it that a slot is ready for the next segment: one that nobody needs any more, else a new one,
@@ -426,8 +387,9 @@ impl LogWriter {
         let waited = self.device.0.wait(wait, &mut completions);
         let mut progress = Progress::default();
         let now = now_ns();
+        self.now_ns = now;
         for completion in completions.drain(..) {
-            self.complete(completion, now, &mut progress);
+            self.complete(completion, &mut progress);
         }
         self.completions = completions;
         waited.map_err(|error| Error::io("the write device stopped answering: see the cause", error))?;
@@ -439,9 +401,9 @@ impl LogWriter {
         Ok(progress)
     }
 
-    fn complete(&mut self, completion: Completion, now_ns: u64, progress: &mut Progress) {
+    fn complete(&mut self, completion: Completion, progress: &mut Progress) {
         if completion.token & SYNC != 0 {
-            return self.sync_is_back(completion.result, now_ns, progress);
+            return self.sync_is_back(completion.result, progress);
         }
         self.in_flight -= 1;
         let index = (completion.token - self.front_token) as usize;
@@ -450,6 +412,7 @@ impl LogWriter {
             Err(error) => self.fail(error),
         }
         self.move_written(progress);
+        self.pop_synced_writes(progress);
     }
 
     /// A short write is finished before anything syncs.
@@ -466,10 +429,9 @@ impl LogWriter {
         }
         // O_DIRECT goes on at an aligned place; what it wrote behind the last one is written again.
         entry.written = entry.written / ALIGNMENT * ALIGNMENT;
-        let (file, slot) = (entry.file, Arc::clone(&entry.slot));
-        let (range, offset) = (entry.written..entry.length, entry.offset + entry.written as u64);
+        let rest = entry.rest(token);
         self.in_flight += 1;
-        self.device.0.submit(Operation::Write { token, file, slot, range, offset, dsync: false });
+        self.device.0.submit(rest);
     }
 
     fn move_written(&mut self, progress: &mut Progress) {
@@ -505,17 +467,42 @@ impl LogWriter {
         }
     }
 
-    fn sync_is_back(&mut self, result: io::Result<usize>, now_ns: u64, progress: &mut Progress) {
+    fn sync_is_back(&mut self, result: io::Result<usize>, progress: &mut Progress) {
         let sync = self.sync.take().expect("one sync is out at a time");
-        progress.sync_ns = Some(now_ns.saturating_sub(sync.begun_ns));
+        self.note_sync(sync.begun_ns, progress);
         if let Err(error) = result {
             return self.fail(error);
         }
         self.counts.syncs += 1;
         self.failures_in_row = 0;
+        self.pop_durable(sync.count, progress);
+        self.pop_synced_writes(progress);
+    }
+
+    /// Writes at the front that carried their own sync, unless a sync that is out has counted them.
+    fn pop_synced_writes(&mut self, progress: &mut Progress) {
+        if self.sync.is_some() || self.failing.is_some() {
+            return;
+        }
+        let synced = self.line.iter().take(self.received_front).take_while(|entry| entry.dsync);
+        let count = synced.count();
+        if count > 0 {
+            self.note_sync(self.line[count - 1].begun_ns, progress);
+            self.counts.syncs += count as u64;
+            self.failures_in_row = 0;
+            self.pop_durable(count, progress);
+        }
+    }
+
+    fn note_sync(&self, begun_ns: u64, progress: &mut Progress) {
+        progress.sync_ns = progress.sync_ns.max(Some(self.now_ns.saturating_sub(begun_ns)));
+    }
+
+    /// The first `count` entries of the line are on stable storage.
+    fn pop_durable(&mut self, count: usize, progress: &mut Progress) {
         let mut end = None;
-        for _ in 0..sync.count {
-            let entry = self.line.pop_front().expect("the sync has counted them");
+        for _ in 0..count {
+            let entry = self.line.pop_front().expect("who synced them has counted them");
             self.front_token += 1;
             self.received_front -= 1;
             match entry.content {

@@ -1,6 +1,6 @@
 //! The writer's thread: takes blocks from the memory queue to the log, and moves the marks.
 //!
-//! A block goes when it is full; or when the writer is idle and somebody waits for it; or when it has lain
+//! A block goes when it is full; or when somebody waits for it and few writes are in flight; or when it has lain
 //! open for the linger. Producers wake the thread only for what it has said it wants, so that under load
 //! nobody makes a system call to tell it what its next completion will show it anyway.
 
@@ -13,6 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::gaps::{Gap, Reason};
 use crate::io::Wait;
 use crate::queue::memory::{MemoryQueue, Room};
+use crate::queue::run_ahead::{RunAhead, WINDOW_NS_MAX};
 use crate::segment::writer::{LogWriter, Placed, Progress};
 use crate::store::reclaim;
 use crate::store::shared::{Shared, WANTS_AWAITED, WANTS_BLOCKS, WANTS_OPENED, lock};
@@ -44,10 +45,20 @@ pub struct Driver {
     room_retry_ns: Option<u64>,
     /// Room has changed, and nobody was told yet.
     room_changed: bool,
+    /// Where memory serves nothing but the log: how far producers may be ahead of it.
+    run_ahead: Option<RunAhead>,
+    /// When memory let go of something last.
+    released_ns: u64,
 }
 
 impl Driver {
-    pub(super) fn new(shared: Arc<Shared>, writer: LogWriter, keeper: StateKeeper, linger_ns: u64) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        writer: LogWriter,
+        keeper: StateKeeper,
+        linger_ns: u64,
+        run_ahead: Option<RunAhead>,
+    ) -> Self {
         Self {
             shared,
             writer,
@@ -56,6 +67,8 @@ impl Driver {
             needs_room: false,
             room_retry_ns: None,
             room_changed: false,
+            run_ahead,
+            released_ns: 0,
         }
     }
 
@@ -174,14 +187,16 @@ impl Driver {
         if self.seals(&queue, now_ns, closing, through) {
             queue.seal();
         }
+        self.let_go_of_held(&mut queue, now_ns);
         // Losses are noted under the queue's lock: there are no others before these blocks.
         let through = through.min(shared.unnamed_from.load(Ordering::Acquire));
         while self.writer.is_ready() {
+            let is_last = queue.unplaced_count() == 1;
             let Some(block) = queue.next_unplaced().filter(|block| block.extract().first_sequence <= through)
             else {
                 break;
             };
-            if self.writer.place(block)? == Placed::NoRoom {
+            if self.writer.place(block, is_last)? == Placed::NoRoom {
                 if !std::mem::replace(&mut self.needs_room, true) {
                     // Not known yet when the last one was asked for.
                     self.room_retry_ns = None;
@@ -213,9 +228,19 @@ impl Driver {
         if closing {
             return true;
         }
-        let awaited = self.shared.marks.awaited() > self.shared.marks.durable();
-        let idle = self.writer.is_quiet() && !queue.has_unplaced();
-        (awaited && idle) || (through == u64::MAX && now_ns >= since + self.linger_ns)
+        let awaited = queue.open_first_sequence().is_some_and(|first| first <= self.shared.marks.awaited());
+        let prompt = self.writer.is_prompt() && !queue.has_unplaced();
+        (awaited && prompt) || (through == u64::MAX && now_ns >= since + self.linger_ns)
+    }
+
+    /// Producers that are held for a log that has stopped go on: memory has room.
+    fn let_go_of_held(&mut self, queue: &mut MemoryQueue, now_ns: u64) {
+        let Some(run_ahead) = self.run_ahead.as_mut().filter(|_| queue.has_held) else { return };
+        if now_ns >= self.released_ns + WINDOW_NS_MAX {
+            run_ahead.stalled();
+            queue.hold_from(run_ahead.limit_blocks());
+            self.room_changed = true;
+        }
     }
 
     /// What the log will surely take beyond what it has been promised already.
@@ -234,27 +259,32 @@ impl Driver {
 
     /// How long to wait, and for what producers should wake this thread meanwhile.
     fn wait(&mut self, now_ns: u64) -> Wait {
-        let wants = match (self.writer.is_writing(), self.writer.is_quiet()) {
-            (true, _) => 0,
-            (false, false) => WANTS_BLOCKS,
-            (false, true) => WANTS_BLOCKS | WANTS_AWAITED | WANTS_OPENED,
+        let quiet = self.writer.is_quiet();
+        let wants = match (self.writer.is_writing(), self.writer.is_prompt()) {
+            (true, false) => 0,
+            // The next completion is near, and shows what is sealed meanwhile.
+            (true, true) => WANTS_AWAITED,
+            (false, _) if !quiet => WANTS_BLOCKS | WANTS_AWAITED,
+            (false, _) => WANTS_BLOCKS | WANTS_AWAITED | WANTS_OPENED,
         };
         self.shared.wants.store(wants, Ordering::SeqCst);
-        if !self.writer.is_quiet() {
-            return Wait::Forever;
-        }
         let closing = self.shared.closing.load(Ordering::SeqCst);
         let queue = lock(&self.shared.queue);
         let through = self.log_through(closing);
         let held_up = self.room_retry_ns;
         let unplaced = queue.first_unplaced().is_some_and(|first| first <= through);
-        if (unplaced && held_up.is_none()) || self.seals(&queue, now_ns, closing, through) {
+        let can_place = unplaced && held_up.is_none() && self.writer.is_ready();
+        if can_place || self.seals(&queue, now_ns, closing, through) {
             return Wait::Now;
         }
-        let linger =
-            queue.open_since_ns().filter(|_| through == u64::MAX).map(|since| since + self.linger_ns);
-        let due =
-            [linger, self.writer.sync_due_ns(), self.keeper.due_ns(), held_up].into_iter().flatten().min();
+        let linger = queue
+            .open_since_ns()
+            .filter(|_| quiet && through == u64::MAX)
+            .map(|since| since + self.linger_ns);
+        let held = queue.has_held.then_some(self.released_ns + WINDOW_NS_MAX);
+        let idle = [self.writer.sync_due_ns(), self.keeper.due_ns(), held_up];
+        let idle = idle.into_iter().flatten().filter(|_| quiet);
+        let due = idle.chain(linger).chain(held).min();
         match due {
             None => Wait::Forever,
             Some(due) => Wait::For(Duration::from_nanos(due.saturating_sub(now_ns).max(1))),
@@ -267,14 +297,20 @@ impl Driver {
             self.shared.counts.note_sync(nanoseconds);
         }
         if progress.written > 0 || progress.durable > 0 {
+            let now = self.shared.clock.now_ns();
             let written = marks.written().max(progress.written).max(progress.durable);
             let releasable = if self.shared.durable_first { progress.durable } else { written };
             let mut queue = lock(&self.shared.queue);
             let released = queue.release(releasable);
+            if let Some(run_ahead) = &mut self.run_ahead {
+                run_ahead.observe(now, released, queue.sealed_count());
+                queue.hold_from(run_ahead.limit_blocks());
+            }
             self.shared.counts.note_held(&queue);
             drop(queue);
             marks.advance(written, progress.durable.max(marks.durable()));
-            if released {
+            if released > 0 {
+                self.released_ns = now;
                 marks.room_changed();
             }
             self.shared.counts.note_writer(self.writer.counts());

@@ -5,16 +5,18 @@
 //! ```
 //!
 //! Only the writer moves `written` and `durable`; only appends move `appended`. Reading a mark takes no lock.
-//! Waiters are woken by watermark: one pass over those that wait, when a mark has moved.
+//! Waiters are woken by watermark: threads all at once, without a lock; tasks in one pass over those that wait.
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::io::Wait;
+use crate::io::bell::Bell;
 
 /// What an append may wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,15 +41,19 @@ pub struct Marks {
     awaited: AtomicU64,
     /// Moves, under the lock, with everything that a waiter for room may want to look at again.
     room_epoch: AtomicU64,
+    /// Whether [`Waiting::failed`] says why.
+    has_failed: AtomicBool,
+    /// Tasks that wait.
     waiting: Mutex<Waiting>,
-    moved: Condvar,
+    /// Threads that wait for a mark.
+    moved: Bell,
+    /// Threads that wait for room.
+    room: Bell,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
     tasks: Vec<(Level, u64, std::task::Waker)>,
-    /// How many threads wait on the condition.
-    threads: usize,
     room: Vec<std::task::Waker>,
     failed: Option<Error>,
 }
@@ -62,8 +68,10 @@ impl Marks {
             confirmed: AtomicU64::new(confirmed),
             awaited: AtomicU64::new(0),
             room_epoch: AtomicU64::new(0),
+            has_failed: AtomicBool::new(false),
             waiting: Mutex::default(),
-            moved: Condvar::new(),
+            moved: Bell::default(),
+            room: Bell::default(),
         }
     }
 
@@ -119,18 +127,24 @@ impl Marks {
     pub(super) fn fail(&self, error: Error) {
         let mut waiting = self.waiting();
         waiting.failed.get_or_insert(error);
+        self.has_failed.store(true, Ordering::Release);
         self.room_epoch.fetch_add(1, Ordering::AcqRel);
         let tasks = std::mem::take(&mut waiting.tasks);
         let room = std::mem::take(&mut waiting.room);
         drop(waiting);
-        self.moved.notify_all();
+        self.moved.ring();
+        self.room.ring();
         tasks.into_iter().for_each(|(_, _, waker)| waker.wake());
         room.into_iter().for_each(std::task::Waker::wake);
     }
 
     /// Why nothing becomes durable any more, if so.
     pub fn failed(&self) -> Option<Error> {
-        self.waiting().failed.clone()
+        if self.has_failed() { self.waiting().failed.clone() } else { None }
+    }
+
+    fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Acquire)
     }
 
     /// Tells those who wait for room that there may be some.
@@ -138,11 +152,8 @@ impl Marks {
         let mut waiting = self.waiting();
         self.room_epoch.fetch_add(1, Ordering::AcqRel);
         let room = std::mem::take(&mut waiting.room);
-        let threads = waiting.threads;
         drop(waiting);
-        if threads > 0 {
-            self.moved.notify_all();
-        }
+        self.room.ring();
         room.into_iter().for_each(std::task::Waker::wake);
     }
 
@@ -153,28 +164,9 @@ impl Marks {
 
     /// Waits until room has changed since `epoch`; with a limit, whether it has.
     pub(super) fn wait_room_blocking(&self, epoch: u64, limit: Option<Duration>) -> Result<bool> {
-        let mut waiting = self.waiting();
-        waiting.threads += 1;
-        let goes_on = |waiting: &mut Waiting| self.room_epoch() == epoch && waiting.failed.is_none();
-        let mut waiting = self.wait_while(waiting, limit, goes_on);
-        waiting.threads -= 1;
+        self.room.sleep_while(within(limit), || self.room_epoch() == epoch && !self.has_failed());
         let changed = self.room_epoch() != epoch;
-        waiting.failed.clone().map_or(Ok(changed), Err)
-    }
-
-    fn wait_while<'a>(
-        &self,
-        waiting: MutexGuard<'a, Waiting>,
-        limit: Option<Duration>,
-        goes_on: impl FnMut(&mut Waiting) -> bool,
-    ) -> MutexGuard<'a, Waiting> {
-        match limit {
-            None => self.moved.wait_while(waiting, goes_on).unwrap_or_else(|poisoned| poisoned.into_inner()),
-            Some(limit) => {
-                let waited = self.moved.wait_timeout_while(waiting, limit, goes_on);
-                waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0
-            }
-        }
+        self.failed().map_or(Ok(changed), Err)
     }
 
     pub(super) fn poll_room(&self, epoch: u64, context: &mut Context<'_>) -> Poll<Result<()>> {
@@ -204,19 +196,16 @@ impl Marks {
         if self.reached(level, sequence) {
             return Ok(true);
         }
-        let mut waiting = self.waiting();
-        waiting.threads += 1;
-        let goes_on = |waiting: &mut Waiting| waiting.failed.is_none() && !self.reached(level, sequence);
-        let mut waiting = self.wait_while(waiting, limit, goes_on);
-        waiting.threads -= 1;
-        match &waiting.failed {
+        self.moved.sleep_while(within(limit), || !self.reached(level, sequence) && !self.has_failed());
+        match self.failed() {
             _ if self.reached(level, sequence) => Ok(true),
-            Some(error) => Err(error.clone()),
+            Some(error) => Err(error),
             None => Ok(false),
         }
     }
 
     fn wake_satisfied(&self) {
+        self.moved.ring();
         let mut waiting = self.waiting();
         let mut index = 0;
         let mut woken = Vec::new();
@@ -228,11 +217,7 @@ impl Marks {
                 index += 1;
             }
         }
-        let threads = waiting.threads;
         drop(waiting);
-        if threads > 0 {
-            self.moved.notify_all();
-        }
         woken.into_iter().for_each(std::task::Waker::wake);
     }
 
@@ -242,15 +227,25 @@ impl Marks {
     }
 }
 
+fn within(limit: Option<Duration>) -> Wait {
+    limit.map_or(Wait::Forever, Wait::For)
+}
+
 /// Waits until a record has reached a level. Dropping it waits no longer; the record goes its way.
 #[derive(Debug)]
 #[must_use = "a promise is kept only for who awaits it"]
 pub struct Reached<'a> {
-    pub(super) marks: &'a Marks,
-    pub(super) level: Level,
-    pub(super) sequence: u64,
+    marks: &'a Marks,
+    level: Level,
+    sequence: u64,
     /// Whom the marks know to wake.
-    pub(super) registered: Option<std::task::Waker>,
+    registered: Option<std::task::Waker>,
+}
+
+impl<'a> Reached<'a> {
+    pub(super) fn new(marks: &'a Marks, level: Level, sequence: u64) -> Self {
+        Self { marks, level, sequence, registered: None }
+    }
 }
 
 impl Future for Reached<'_> {

@@ -11,8 +11,8 @@
 //! the pipeline's to say.
 
 use std::future::poll_fn;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::config::FullPolicy;
 use crate::error::{Error, Kind, Result};
 use crate::io::DeviceInfo;
 use crate::position::{Epoch, StoreId};
-use crate::queue::memory::Full;
+use crate::queue::memory::{Full, MemoryQueue};
 use crate::record::Record;
 
 mod archive;
@@ -44,6 +44,9 @@ pub use watch::Watch;
 
 use shared::{WANTS_AWAITED, WANTS_BLOCKS, WANTS_OPENED};
 
+/// Records taken under one hold of the lock, at most: with small ones some microseconds.
+const OFFERED_RECORDS_MAX: usize = 64;
+
 /// What became of a record that was handed in.
 #[must_use]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +57,52 @@ pub enum Appended {
     Dropped(u64),
     /// There was no room, and nothing has changed: the producer still has it.
     Full(Full),
+}
+
+/// What whoever brings a record waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Patience {
+    /// Nothing.
+    None,
+    /// Memory: nothing is dropped while it is full.
+    Memory,
+    /// A fast log, too ([`crate::queue::run_ahead`]).
+    Window,
+}
+
+/// How far an offer of some records came.
+#[derive(Debug)]
+struct Offered {
+    /// How many were given a sequence.
+    taken: usize,
+    /// What became of the last one that was looked at.
+    last: Appended,
+}
+
+/// Records that are appended one after the other.
+struct Several<'a> {
+    rest: &'a [Record<'a>],
+    /// The sequence of the last one taken.
+    last: u64,
+}
+
+impl Several<'_> {
+    /// Offers the next ones; false when whoever brings them has to wait for room.
+    fn go_on(&mut self, store: &Store, level: Level) -> Result<bool> {
+        let count = self.rest.len().min(OFFERED_RECORDS_MAX);
+        let level = if count == self.rest.len() { level } else { Level::Accepted };
+        let patience = store.patience();
+        let offered = store.offer(&self.rest[..count], level, patience)?;
+        self.rest = &self.rest[offered.taken..];
+        match offered.last {
+            Appended::Accepted(sequence) | Appended::Dropped(sequence) => self.last = sequence,
+            Appended::Full(full) => {
+                store.waits_for_room(full)?;
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
 }
 
 /// A directory, opened for writing. One process at a time; dropping it stops as [`Store::close`] does.
@@ -73,12 +122,13 @@ impl Store {
     /// # Errors
     /// The record is over `record_bytes_max`; writing has ended; the store is closed.
     pub fn try_append(&self, record: &Record<'_>) -> Result<Appended> {
-        self.offer(record, false)
+        Ok(self.offer(std::slice::from_ref(record), Level::Accepted, Patience::None)?.last)
     }
 
-    /// With `waits_for_memory` a full memory queue drops nothing: whoever brings the record can wait.
-    fn offer(&self, record: &Record<'_>, waits_for_memory: bool) -> Result<Appended> {
-        if record.payload.len() > self.record_bytes_max {
+    /// Takes records, in order and under one lock, until one finds no room. Somebody will wait until the last of
+    /// them has reached `level`.
+    fn offer(&self, records: &[Record<'_>], level: Level, patience: Patience) -> Result<Offered> {
+        if let Some(record) = records.iter().find(|record| record.payload.len() > self.record_bytes_max) {
             return Err(self.too_large(record.payload.len()));
         }
         let shared = &self.shared;
@@ -88,60 +138,87 @@ impl Store {
         let mut queue = lock(&shared.queue);
         let had_open = queue.open_since_ns();
         let had_sealed = queue.has_unplaced();
-        match queue.append(record, || shared.clock.now_ns()) {
-            Ok(sequence) => {
-                shared.marks.set_appended(sequence);
-                shared.counts.note_held(&queue);
-                let opened = queue.open_since_ns() != had_open;
-                let sealed = queue.has_unplaced() && (opened || !had_sealed);
-                drop(queue);
-                if sealed || opened {
-                    shared.nudge(if sealed { WANTS_BLOCKS | WANTS_OPENED } else { WANTS_OPENED });
+        let (mut taken, mut last, mut stopped) = (0, 0, None);
+        for record in records {
+            match queue.append(record, patience == Patience::Window, || shared.clock.now_ns()) {
+                Ok(sequence) => (taken, last) = (taken + 1, sequence),
+                Err(full) => {
+                    stopped = Some((record, full));
+                    break;
                 }
-                shared.nudge_reader();
-                Ok(Appended::Accepted(sequence))
-            }
-            Err(full) => {
-                let full = shared.told_full(full);
-                shared.counts.full_at_ns.store(shared.clock.now_ns(), Ordering::Relaxed);
-                if let Some(error) = shared.marks.failed() {
-                    return Err(error);
-                }
-                let waits = waits_for_memory && full == Full::Memory;
-                if shared.full == FullPolicy::DropNewest && !waits {
-                    let sequence = queue.skip(1);
-                    shared.marks.set_appended(sequence);
-                    let dropped = self.drop_newest(record, sequence, full);
-                    // Under the queue's lock: nothing behind it is durable before the gap is known.
-                    drop(queue);
-                    return dropped;
-                }
-                drop(queue);
-                shared.nudge(WANTS_BLOCKS | WANTS_OPENED);
-                shared.counts.refused.fetch_add(1, Ordering::Relaxed);
-                Ok(Appended::Full(full))
             }
         }
+        if taken > 0 {
+            shared.marks.set_appended(last);
+            shared.counts.note_held(&queue);
+            let opened = queue.open_since_ns() != had_open;
+            let sealed = queue.has_unplaced() && (opened || !had_sealed);
+            if stopped.is_none() {
+                drop(queue);
+                self.tell_writer(last, level, opened, sealed);
+                return Ok(Offered { taken, last: Appended::Accepted(last) });
+            }
+            self.tell_writer(last, Level::Accepted, opened, sealed);
+        }
+        let (record, full) = stopped.expect("records are offered, and one was not taken");
+        let last = self.stopped(queue, record, full, patience)?;
+        Ok(Offered { taken: taken + usize::from(last.sequence().is_some()), last })
+    }
+
+    /// Wakes the writer's thread, or a reader, if they want to know.
+    fn tell_writer(&self, last: u64, level: Level, opened: bool, sealed: bool) {
+        let shared = &self.shared;
+        let mut news = if sealed { WANTS_BLOCKS } else { 0 };
+        if level > Level::Accepted {
+            news |= if shared.marks.await_durable(last) { WANTS_AWAITED } else { 0 };
+        } else if opened {
+            news |= WANTS_OPENED;
+        }
+        if news != 0 {
+            shared.nudge(news);
+        }
+        shared.nudge_reader();
+    }
+
+    /// What becomes of a record that the queue did not take.
+    fn stopped(
+        &self,
+        mut queue: MutexGuard<'_, MemoryQueue>,
+        record: &Record<'_>,
+        full: Full,
+        patience: Patience,
+    ) -> Result<Appended> {
+        let shared = &self.shared;
+        if full == Full::Window {
+            return Ok(Appended::Full(full));
+        }
+        let full = shared.told_full(full);
+        shared.counts.full_at_ns.store(shared.clock.now_ns(), Ordering::Relaxed);
+        if let Some(error) = shared.marks.failed() {
+            return Err(error);
+        }
+        let waits = patience >= Patience::Memory && full == Full::Memory;
+        if shared.full == FullPolicy::DropNewest && !waits {
+            let sequence = queue.skip(1);
+            shared.marks.set_appended(sequence);
+            let dropped = self.drop_newest(record, sequence, full);
+            // Under the queue's lock: nothing behind it is durable before the gap is known.
+            drop(queue);
+            return dropped;
+        }
+        drop(queue);
+        shared.nudge(WANTS_BLOCKS | WANTS_OPENED);
+        shared.counts.refused.fetch_add(1, Ordering::Relaxed);
+        Ok(Appended::Full(full))
     }
 
     /// Takes one record, waiting for room if the policy is to wait (`block`, `drop_oldest`), and waits until
-    /// it has reached `level`. With `reject` a full queue is an error of kind [`Kind::NoSpace`].
+    /// it has reached `level`. With `reject` a full queue is an error of kind [`Kind::NoSpace`]. Gives its sequence.
     ///
     /// # Errors
     /// As [`Store::try_append`]; and the failure that keeps it from reaching `level`.
     pub async fn append(&self, record: &Record<'_>, level: Level) -> Result<u64> {
-        loop {
-            let epoch = self.shared.marks.room_epoch();
-            match self.try_append(record)? {
-                Appended::Accepted(sequence) => {
-                    self.reached(sequence, level).await?;
-                    return Ok(sequence);
-                }
-                Appended::Dropped(sequence) => return Ok(sequence),
-                Appended::Full(full) => self.waits_for_room(full)?,
-            }
-            poll_fn(|context| self.shared.marks.poll_room(epoch, context)).await?;
-        }
+        self.append_all(std::slice::from_ref(record), level).await
     }
 
     /// [`Store::append`] for callers without a runtime.
@@ -149,24 +226,48 @@ impl Store {
     /// # Errors
     /// As there.
     pub fn append_blocking(&self, record: &Record<'_>, level: Level) -> Result<u64> {
-        loop {
+        self.append_all_blocking(std::slice::from_ref(record), level)
+    }
+
+    /// Takes records in their order, as [`Store::append`] does each, and waits until the last has reached `level`.
+    /// Gives the last one's sequence (0 for none). Cheaper a record: there is one lock for dozens. When other producers append
+    /// too, theirs may come between. Dropped without being awaited to its end, it may have taken some of them.
+    ///
+    /// # Errors
+    /// As [`Store::append`]: those before the one that was refused are taken. A record over `record_bytes_max`
+    /// refuses the dozens that it is among.
+    pub async fn append_all(&self, records: &[Record<'_>], level: Level) -> Result<u64> {
+        let mut several = Several { rest: records, last: 0 };
+        while !several.rest.is_empty() {
             let epoch = self.shared.marks.room_epoch();
-            match self.try_append(record)? {
-                Appended::Accepted(sequence) => {
-                    self.wait(sequence, level, None)?;
-                    return Ok(sequence);
-                }
-                Appended::Dropped(sequence) => return Ok(sequence),
-                Appended::Full(full) => self.waits_for_room(full)?,
+            if !several.go_on(self, level)? {
+                poll_fn(|context| self.shared.marks.poll_room(epoch, context)).await?;
             }
-            self.shared.marks.wait_room_blocking(epoch, None)?;
         }
+        Reached::new(&self.shared.marks, level, several.last).await?;
+        Ok(several.last)
+    }
+
+    /// [`Store::append_all`] for callers without a runtime.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn append_all_blocking(&self, records: &[Record<'_>], level: Level) -> Result<u64> {
+        let mut several = Several { rest: records, last: 0 };
+        while !several.rest.is_empty() {
+            let epoch = self.shared.marks.room_epoch();
+            if !several.go_on(self, level)? {
+                self.shared.marks.wait_room_blocking(epoch, None)?;
+            }
+        }
+        self.shared.marks.wait_blocking(level, several.last, None)?;
+        Ok(several.last)
     }
 
     /// Waits until everything up to `sequence` has reached `level`.
     pub fn reached(&self, sequence: u64, level: Level) -> Reached<'_> {
         self.ask(sequence, level);
-        Reached { marks: &self.shared.marks, level, sequence, registered: None }
+        Reached::new(&self.shared.marks, level, sequence)
     }
 
     /// Blocks until everything up to `sequence` has reached `level`. With a limit the answer may be `false`:
@@ -248,6 +349,11 @@ impl Store {
         let closed = Error::new(Kind::Closed, "the store is closed");
         self.shared.marks.fail(ended.as_ref().err().cloned().unwrap_or(closed));
         ended.and(persisted.map(|_| ()))
+    }
+
+    /// What an append waits for: with `drop_newest`, nothing.
+    fn patience(&self) -> Patience {
+        if self.shared.full == FullPolicy::DropNewest { Patience::None } else { Patience::Window }
     }
 
     fn rejects(&self, full: Full) -> bool {

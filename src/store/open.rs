@@ -19,14 +19,15 @@ use crate::cursor::{Cursor, CursorState, entry_name};
 use crate::error::{Error, Kind, Result};
 use crate::gaps::{Gap, GapFile, Reason};
 use crate::io::real::RealDisk;
-use crate::io::{Access, Arena, DeviceOptions, Disk};
+use crate::io::{Access, Arena, DeviceOptions, Disk, SyncMethod};
 use crate::position::{Epoch, StoreId};
 use crate::queue::memory::MemoryQueue;
+use crate::queue::run_ahead::{RunAhead, window_blocks};
 use crate::record::Seed;
 use crate::segment::catalog::Catalog;
 use crate::segment::format::{self, ALIGNMENT, COPY_BYTES, GAPS_COPY_BYTES};
 use crate::segment::recovery::{Damage, Known, Recovered, recover};
-use crate::segment::writer::{Cadence, LogWriter, PAGE_COUNT, WriterSettings};
+use crate::segment::writer::{Cadence, Durably, LogWriter, PAGE_COUNT, WriterSettings};
 use crate::state::{StateFile, StoreState};
 use crate::store::Store;
 use crate::store::destinations::Destinations;
@@ -370,6 +371,7 @@ impl Opening<'_> {
             depth: config.write.depth as usize,
             block_bytes_max: block_bytes as u64,
             cadence: cadence(config.sync),
+            durably: durably(config.write.sync_method),
         };
         let catalog = Arc::new(Mutex::new(recovered.catalog));
         let mut epochs = recovered.epochs;
@@ -409,7 +411,10 @@ impl Opening<'_> {
             counts: Counts::default(),
         });
         let linger_ns = config.write.batch_linger_unawaited.as_nanos() as u64;
-        let mut driver = Driver::new(Arc::clone(&shared), writer, StateKeeper::new(state_file), linger_ns);
+        let write_ahead = config.spill == SpillMode::Always;
+        let run_ahead = write_ahead.then(|| RunAhead::new(window_blocks(settings.depth)));
+        let keeper = StateKeeper::new(state_file);
+        let mut driver = Driver::new(Arc::clone(&shared), writer, keeper, linger_ns, run_ahead);
         driver.prepare()?;
         let store =
             Store { shared, thread: None, record_bytes_max, device: info, recovery: report, lock: None };
@@ -485,6 +490,14 @@ struct Files {
 fn block_bytes(config: &Config, segment_bytes: u64) -> usize {
     let quarter = segment_bytes / 4 / ALIGNMENT as u64 * ALIGNMENT as u64;
     config.write.batch_bytes.min(quarter) as usize
+}
+
+fn durably(method: SyncMethod) -> Durably {
+    match method {
+        SyncMethod::Auto => Durably::SmallByWrite,
+        SyncMethod::Dsync => Durably::ByWrite,
+        SyncMethod::Fdatasync | SyncMethod::FdatasyncThread => Durably::BySync,
+    }
 }
 
 fn cadence(sync: SyncPolicy) -> Cadence {

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::record::Record;
 use crate::store::marks::Level;
 use crate::store::shared::Shared;
-use crate::store::{Appended, Store};
+use crate::store::{Appended, Full, Patience, Store};
 
 /// A look at the marks of a store. It may outlive the store, and then says that it is closed.
 #[derive(Debug, Clone)]
@@ -39,15 +39,18 @@ impl Store {
     /// # Errors
     /// As [`Store::try_append`].
     pub fn append_within(&self, record: &Record<'_>, limit: Duration) -> Result<Appended> {
-        let first = self.offer(record, true)?;
+        let records = std::slice::from_ref(record);
+        let first = self.offer(records, Level::Accepted, Patience::Window)?.last;
         let Appended::Full(full) = first else { return Ok(first) };
         if self.rejects(full) {
             return Ok(first);
         }
         let epoch = self.shared.marks.room_epoch();
-        let second = self.offer(record, true)?;
-        if matches!(second, Appended::Full(_)) && self.shared.marks.wait_room_blocking(epoch, Some(limit))? {
-            return self.offer(record, true);
+        let second = self.offer(records, Level::Accepted, Patience::Window)?.last;
+        let Appended::Full(full) = second else { return Ok(second) };
+        if self.shared.marks.wait_room_blocking(epoch, Some(limit))? || full == Full::Window {
+            // Held once is enough: memory has room.
+            return Ok(self.offer(records, Level::Accepted, Patience::Memory)?.last);
         }
         Ok(second)
     }

@@ -26,7 +26,7 @@ enum Layer {
 use Layer::{Compose, Decide, Do, Io, Tour, Words};
 
 /// Modules by path, the longest match counts. A folder stands for everything in it.
-const ROOMS: [(&str, Layer); 29] = [
+const ROOMS: [(&str, Layer); 30] = [
     ("lib", Tour),
     ("error", Words),
     ("limits", Words),
@@ -48,6 +48,7 @@ const ROOMS: [(&str, Layer); 29] = [
     ("gap_file", Do),
     ("store", Do),
     ("queue::spill", Decide),
+    ("queue::run_ahead", Decide),
     ("backfill::read_ahead", Decide),
     ("backfill::connectivity", Decide),
     ("governor", Decide),
@@ -78,12 +79,15 @@ const STRANGERS: [(&str, &str, &str); 11] = [
 ];
 
 /// Settings that are spelled where they are obeyed: the first may name the second all the same.
-const LENT: [(&str, &str); 4] = [
+const LENT: [(&str, &str); 6] = [
     ("config", "io::Backend"),
     ("config", "io::DirectIo"),
     ("config", "io::SyncMethod"),
     // Pure arithmetic over extents, with no policy in it: the one thing that decides for who reads.
     ("segment::stream", "backfill::read_ahead"),
+    // The writer's own pace, which no pipeline has to know of.
+    ("store::driver", "queue::run_ahead"),
+    ("store::open", "queue::run_ahead"),
 ];
 
 /// Names that `lib.rs` re-exports and everybody may use from the root.

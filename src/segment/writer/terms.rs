@@ -1,12 +1,16 @@
 //! What the writer is told, and what it tells.
 
-use zerocopy::little_endian::U64;
+use zerocopy::FromZeros;
+use zerocopy::little_endian::{U32, U64};
 
 use crate::block::Extract;
 use crate::error::Error;
 use crate::io::WriteDevice;
 use crate::position::{Epoch, StoreId};
-use crate::segment::format::{DestinationEntry, ReasonTotals, Summary};
+use crate::segment::catalog::Segment;
+use crate::segment::format::{
+    ALIGNMENT, DESTINATIONS_MAX, DestinationEntry, ReasonTotals, SegmentHeader, Summary,
+};
 
 /// When what was written is synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +21,17 @@ pub enum Cadence {
     Interval(u64),
     /// When a segment ends, and when the store closes.
     Never,
+}
+
+/// What makes a group durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durably {
+    /// A sync of its own behind its writes.
+    BySync,
+    /// A group of one write is durable with it; others by a sync.
+    SmallByWrite,
+    /// Every write carries its own sync.
+    ByWrite,
 }
 
 /// What the writer is told once.
@@ -40,6 +55,8 @@ pub struct WriterSettings {
     pub block_bytes_max: u64,
     /// When to sync.
     pub cadence: Cadence,
+    /// How, where a group is synced as soon as it can be.
+    pub durably: Durably,
 }
 
 /// What each segment header repeats, so that a lost cursor heals.
@@ -49,6 +66,28 @@ pub struct Notes {
     pub dropped: ReasonTotals,
     /// Every destination.
     pub destinations: Vec<DestinationEntry>,
+}
+
+impl Notes {
+    /// The header that `segment` begins with.
+    pub(super) fn header(&self, segment: &Segment, previous_segment: u64) -> SegmentHeader {
+        let count = self.destinations.len().min(DESTINATIONS_MAX);
+        let mut header = SegmentHeader {
+            epoch: U64::new(segment.epoch.0),
+            epoch_base: U64::new(segment.epoch_base),
+            previous_segment: U64::new(previous_segment),
+            base_sequence: U64::new(segment.base_sequence),
+            previous_sequence: U64::new(segment.previous_sequence),
+            segment_bytes: U64::new(segment.segment_bytes),
+            alignment: U32::new(ALIGNMENT as u32),
+            destination_count: U32::new(count as u32),
+            accepted: U64::new(segment.base_sequence - 1),
+            dropped: self.dropped,
+            ..SegmentHeader::new_zeroed()
+        };
+        header.destinations[..count].copy_from_slice(&self.destinations[..count]);
+        header
+    }
 }
 
 /// Counts for metrics and benches; they only grow.
