@@ -135,6 +135,11 @@ impl OpenBlock {
         &self.extract
     }
 
+    /// Bytes that it would take on disk.
+    pub fn block_bytes(&self) -> usize {
+        aligned(self.used)
+    }
+
     /// The frames in it so far.
     pub fn frames(&self) -> &[u8] {
         &self.slot[BLOCK_HEADER_BYTES..self.used]

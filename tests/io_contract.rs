@@ -17,6 +17,7 @@ use std::time::Duration;
 use forebay::io::DirectIo;
 use forebay::io::real::RealDisk;
 use forebay::io::sim::SimDisk;
+use forebay::io::sync_thread::SyncThread;
 use forebay::io::{
     Access, Arena, Backend, Completion, DeviceOptions, Disk, File, FileIndex, Operation, Read, ReadDevice,
     ReadDone, Wait, WriteDevice,
@@ -30,6 +31,8 @@ const HANG: Duration = Duration::from_secs(60);
 struct Stage {
     disk: Arc<dyn Disk>,
     backend: Backend,
+    /// Syncs on a thread of their own.
+    has_sync_thread: bool,
     /// What the disk stands on, until the test is over.
     _ground: Option<tempfile::TempDir>,
 }
@@ -38,12 +41,17 @@ struct Stage {
 fn real(backend: Backend) -> Stage {
     let ground = tempfile::tempdir().expect("a temporary directory");
     let disk = RealDisk::open(ground.path(), DirectIo::Auto).expect("it is there");
-    Stage { disk: Arc::new(disk), backend, _ground: Some(ground) }
+    Stage { disk: Arc::new(disk), backend, has_sync_thread: false, _ground: Some(ground) }
+}
+
+fn with_sync_thread(stage: Stage) -> Stage {
+    Stage { has_sync_thread: true, ..stage }
 }
 
 /// A disk in memory; its seed draws the order and the delay of completions.
 fn simulated(seed: u64) -> Stage {
-    Stage { disk: Arc::new(SimDisk::new(seed)), backend: Backend::Auto, _ground: None }
+    let disk = Arc::new(SimDisk::new(seed));
+    Stage { disk, backend: Backend::Auto, has_sync_thread: false, _ground: None }
 }
 
 impl Stage {
@@ -57,7 +65,8 @@ impl Stage {
     }
 
     fn writer(&self, arena: &Arc<Arena>) -> Box<dyn WriteDevice> {
-        self.disk.write_device(arena, self.options()).expect("a write device")
+        let device = self.disk.write_device(arena, self.options()).expect("a write device");
+        if self.has_sync_thread { Box::new(SyncThread::new(device).expect("a thread")) } else { device }
     }
 
     fn reader(&self, arena: &Arc<Arena>) -> Box<dyn ReadDevice> {
@@ -401,6 +410,35 @@ fn looking_again_and_again_gets_every_write(stage: &Stage) {
     assert!(completions.iter().all(|completion| completion.result.is_ok()));
 }
 
+/// On another thread than the one that waits, before that one has waited and after.
+fn a_write_at_once_is_over_when_it_returns_whoever_asks(stage: &Stage) {
+    let arena = arena();
+    let mut device = stage.writer(&arena);
+    let file = stage.filled_file("file", 2);
+    drop(file);
+    let file = stage.disk.open("file", Access::WriteDirect).expect("it is there");
+    let index = device.attach(Arc::clone(&file)).expect("an open file");
+    let write_now = |device: &mut dyn WriteDevice, place: usize, mark: u8, dsync: bool| {
+        let mut slot = arena.take().expect("a free slot");
+        slot.fill(mark);
+        let (range, offset) = (0..SLOT_BYTES, (place * SLOT_BYTES) as u64);
+        let write = Operation::Write { token: 7, file: index, slot: Arc::new(slot), range, offset, dsync };
+        let completion = device.write_now(write);
+        assert_eq!((completion.token, completion.result.expect("a write")), (7, SLOT_BYTES));
+        assert_eq!(arena.free_count(), SLOT_COUNT, "the slot is back");
+    };
+    std::thread::scope(|scope| scope.spawn(|| write_now(&mut *device, 0, 201, true)).join())
+        .expect("no panic");
+    device.wait(Wait::Now, &mut Vec::new()).expect("a look");
+    std::thread::scope(|scope| scope.spawn(|| write_now(&mut *device, 1, 202, false)).join())
+        .expect("no panic");
+    let mut read = arena.take().expect("a free slot");
+    for (place, mark) in [(0, 201), (1, 202)] {
+        file.read_at(&mut read, (place * SLOT_BYTES) as u64).expect("a read");
+        assert!(read.iter().all(|&byte| byte == mark), "what was written is there");
+    }
+}
+
 fn no_wake_of_a_reader_is_lost(stage: &Stage) {
     let mut device = stage.reader(&arena());
     let waker = device.waker();
@@ -459,6 +497,7 @@ macro_rules! contract {
                 an_operation_that_cannot_be_completes_with_an_error_and_gives_its_slot_back
                 a_writer_dropped_in_the_middle_gives_every_slot_back
                 a_writer_is_made_on_one_thread_and_works_on_another
+                a_write_at_once_is_over_when_it_returns_whoever_asks
                 no_wake_of_a_writer_is_lost
                 a_writers_wait_with_a_time_returns
                 wakes_and_completions_do_not_eat_each_other
@@ -485,6 +524,8 @@ contract! {
     ring: real(Backend::Auto);
     blocking: real(Backend::Blocking);
     simulated: simulated(1);
+    ring_and_sync_thread: with_sync_thread(real(Backend::Auto));
+    blocking_and_sync_thread: with_sync_thread(real(Backend::Blocking));
 }
 
 /// What the devices say of themselves: a ring, or a sentence of the kernel why not.

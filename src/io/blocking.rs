@@ -64,20 +64,21 @@ impl BlockingWriter {
             info: info(reason),
         }
     }
+}
 
-    fn perform(&self, operation: Operation) -> Completion {
-        match operation {
-            Operation::Write { token, file, slot, range, offset, dsync } => {
-                let result = self.files.get(file).and_then(|file| {
-                    let bytes = slot.get(range).ok_or(Errno::INVAL)?;
-                    if dsync { write_durably(&**file, bytes, offset) } else { file.write_at(bytes, offset) }
-                });
-                Completion { token, result }
-            }
-            Operation::Sync { token, file } => {
-                let result = self.files.get(file).and_then(|file| file.sync()).map(|()| 0);
-                Completion { token, result }
-            }
+/// One operation by plain calls.
+pub(super) fn perform(files: &AttachedFiles, operation: Operation) -> Completion {
+    match operation {
+        Operation::Write { token, file, slot, range, offset, dsync } => {
+            let result = files.get(file).and_then(|file| {
+                let bytes = slot.get(range).ok_or(Errno::INVAL)?;
+                if dsync { write_durably(&**file, bytes, offset) } else { file.write_at(bytes, offset) }
+            });
+            Completion { token, result }
+        }
+        Operation::Sync { token, file } => {
+            let result = files.get(file).and_then(|file| file.sync()).map(|()| 0);
+            Completion { token, result }
         }
     }
 }
@@ -118,10 +119,14 @@ impl WriteDevice for BlockingWriter {
     fn wait(&mut self, wait: Wait, completions: &mut Vec<Completion>) -> io::Result<()> {
         let something_is_over = !self.queued.is_empty();
         while let Some(operation) = self.queued.pop_front() {
-            completions.push(self.perform(operation));
+            completions.push(perform(&self.files, operation));
         }
         self.wake.sleep(if something_is_over { Wait::Now } else { wait });
         Ok(())
+    }
+
+    fn write_now(&mut self, operation: Operation) -> Completion {
+        perform(&self.files, operation)
     }
 
     fn waker(&self) -> Waker {
@@ -148,7 +153,7 @@ impl BlockingReader {
     }
 }
 
-fn perform(read: Read) -> ReadDone {
+fn perform_read(read: Read) -> ReadDone {
     let Read { token, file, mut slot, offset, len } = read;
     let result = match slot.get_mut(..len) {
         Some(buffer) => file.read_at(buffer, offset),
@@ -164,7 +169,7 @@ impl ReadDevice for BlockingReader {
 
     fn wait(&mut self, wait: Wait, done: &mut Vec<ReadDone>) -> io::Result<()> {
         let something_is_over = !self.queued.is_empty();
-        done.extend(self.queued.drain(..).map(perform));
+        done.extend(self.queued.drain(..).map(perform_read));
         self.wake.sleep(if something_is_over { Wait::Now } else { wait });
         Ok(())
     }

@@ -27,6 +27,7 @@ pub mod blocking;
 pub mod latch;
 pub mod real;
 pub mod sim;
+pub mod sync_thread;
 pub mod uring;
 
 pub use arena::{Arena, Slot};
@@ -240,6 +241,9 @@ pub trait WriteDevice: Send {
     fn submit(&mut self, operation: Operation);
     /// Starts what was queued, waits as told, and appends what is over to `completions`.
     fn wait(&mut self, wait: Wait, completions: &mut Vec<Completion>) -> std::io::Result<()>;
+    /// Carries out a write at once, and blocks for it. Nothing may be queued or in flight; the calling thread need
+    /// not be the one that waits.
+    fn write_now(&mut self, operation: Operation) -> Completion;
     /// Makes the current or else the next wait return; may be called from any thread.
     fn waker(&self) -> Waker;
     /// What this device turned out to be.

@@ -294,6 +294,11 @@ impl MemoryQueue {
         self.open.as_ref().map(|open| open.extract().first_sequence)
     }
 
+    /// Bytes that the open block takes on disk.
+    pub fn open_bytes(&self) -> usize {
+        self.open.as_ref().map_or(0, OpenBlock::block_bytes)
+    }
+
     /// How many sealed blocks wait for the writer.
     pub fn unplaced_count(&self) -> usize {
         self.blocks.len() - self.placed

@@ -29,6 +29,8 @@ use crate::segment::format::{self, ALIGNMENT, Envelope, FIRST_BLOCK_OFFSET, Summ
 use crate::segment::room::Room;
 
 mod entry;
+mod failure;
+mod small;
 mod terms;
 
 use entry::{Active, Content, Entry, SyncInFlight};
@@ -205,7 +207,16 @@ impl LogWriter {
         {
             return Ok(Placed::NoRoom);
         }
-        let active = self.active.as_mut().expect("rolled above");
+        let dsync = self.carries_sync(is_last && extract.run == 1);
+        let entry = self.pack(block, dsync);
+        self.enter(entry);
+        Ok(Placed::Yes)
+    }
+
+    /// Gives a block its place in the active segment, behind everything before.
+    fn pack(&mut self, block: &mut Block, dsync: bool) -> Entry {
+        let extract = *block.extract();
+        let active = self.active.as_mut().expect("the caller has rolled");
         let (segment, file, offset) = (active.id, active.file, active.offset);
         active.offset += block.block_bytes() as u64;
         active.summary.add(&extract);
@@ -221,32 +232,18 @@ impl LogWriter {
         self.last_logged = extract.last_sequence;
         self.counts.blocks += 1;
         self.counts.records += extract.record_count;
-        let entry = Entry {
+        Entry {
             segment,
             file,
             offset,
             length: block.block_bytes(),
             written: 0,
             empty_writes: 0,
-            dsync: self.carries_sync(is_last && extract.run == 1),
+            dsync,
             begun_ns: self.now_ns,
             slot,
             content: Content::Block(extract),
-        };
-        self.enter(entry);
-        Ok(Placed::Yes)
-    }
-
-    /// Whether the next write carries its own sync: it does for a group of one write, while nothing that still
-    /// needs a sync is before it.
-    fn carries_sync(&self, is_group: bool) -> bool {
-        let alone = || self.sync.is_none() && self.line.iter().all(|entry| entry.dsync);
-        self.settings.cadence == Cadence::Group
-            && match self.settings.durably {
-                Durably::BySync => false,
-                Durably::SmallByWrite => is_group && alone(),
-                Durably::ByWrite => true,
-            }
+        }
     }
 
     fn enter(&mut self, entry: Entry) {
@@ -256,19 +253,22 @@ impl LogWriter {
         self.line.push_back(entry);
     }
 
+    fn open_slot(&mut self, slot: u32) -> Result<FileIndex> {
+        let name = format::slot_name(slot);
+        let opened = self.disk.open(&name, Access::WriteDirect).and_then(|file| self.device.0.attach(file));
+        let failed =
+            |error| Error::io(format!("{name} can't be opened for the next segment: see the cause"), error);
+        opened.map_err(failed)
+    }
+
     /// Ends the active segment and begins the next one, if there is a slot for it.
     fn roll(&mut self, first_sequence: u64) -> Result<bool> {
         let Some(spare) = lock(&self.catalog).take_spare() else { return Ok(false) };
-        let name = format::slot_name(spare.slot);
-        let opened = self.disk.open(&name, Access::WriteDirect).and_then(|file| self.device.0.attach(file));
-        let file = match opened {
+        let file = match self.open_slot(spare.slot) {
             Ok(file) => file,
             Err(error) => {
                 lock(&self.catalog).add_spare(spare);
-                return Err(Error::io(
-                    format!("{name} can't be opened for the next segment: see the cause"),
-                    error,
-                ));
+                return Err(error);
             }
         };
         let previous_segment = self.end_active();
@@ -529,55 +529,6 @@ impl LogWriter {
     fn page_is_back(&mut self, slot: Arc<Slot>) {
         let page = Arc::into_inner(slot).expect("its write has come back, and nobody else shares a page");
         self.pages.push(page);
-    }
-
-    fn fail(&mut self, error: io::Error) {
-        self.counts.failures += 1;
-        tracing::error!(
-            segment = self.active.as_ref().map(|active| active.id),
-            error = %error,
-            "a write or sync failed: the segment is given up, what was not durable goes to a fresh one"
-        );
-        self.failing.get_or_insert(error);
-    }
-
-    /// Forgets everything that is not durable, with nothing in flight: its place is not used again.
-    fn abandon_segment(&mut self) -> Result<Error> {
-        let cause = self.failing.take().expect("asked by who saw it");
-        let no_space = Error::io("", io::Error::from(cause.kind())).kind() == Kind::NoSpace;
-        let mut files = Vec::new();
-        while let Some(entry) = self.line.pop_front() {
-            self.front_token += 1;
-            if !files.contains(&(entry.segment, entry.file)) {
-                files.push((entry.segment, entry.file));
-            }
-            if !matches!(entry.content, Content::Block(_)) {
-                self.page_is_back(entry.slot);
-            }
-        }
-        if let Some(active) = self.active.take() {
-            files.push((active.id, active.file));
-        }
-        files.dedup();
-        self.received_front = 0;
-        self.last_logged = self.last_synced;
-        self.give_up(&files);
-        let place = self.disk.place();
-        self.failures_in_row += u32::from(!no_space);
-        let error =
-            Error::io(format!("a write in {place} failed: see the cause, and look at the device"), cause);
-        if self.failures_in_row >= FAILURES_MAX { Err(error) } else { Ok(error) }
-    }
-
-    fn give_up(&mut self, files: &[(u64, FileIndex)]) {
-        let mut catalog = lock(&self.catalog);
-        for (segment, file) in files {
-            self.device.0.detach(*file);
-            catalog.seal(*segment);
-            if catalog.segment(*segment).is_some_and(|segment| segment.end <= FIRST_BLOCK_OFFSET) {
-                catalog.retire(*segment);
-            }
-        }
     }
 }
 

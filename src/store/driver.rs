@@ -4,8 +4,8 @@
 //! open for the linger. Producers wake the thread only for what it has said it wants, so that under load
 //! nobody makes a system call to tell it what its next completion will show it anyway.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::config::FullPolicy;
@@ -28,6 +28,8 @@ const ROOM_RETRY_NS: u64 = 200_000_000;
 pub enum Turn {
     /// There is, or may be, more to do.
     Goes,
+    /// Nothing is in flight, and nothing to do before a wake or this much time.
+    Idle(Wait),
     /// The store was closed, and everything is durable.
     Closed,
 }
@@ -39,6 +41,8 @@ pub struct Driver {
     pub(super) writer: LogWriter,
     pub(super) keeper: StateKeeper,
     pub(super) linger_ns: u64,
+    /// It is to be found out what makes a small group durable.
+    pub(super) chooses: bool,
     /// A block found no slot.
     needs_room: bool,
     /// There was no slot to be had; until when it is not asked again.
@@ -64,6 +68,7 @@ impl Driver {
             writer,
             keeper,
             linger_ns,
+            chooses: false,
             needs_room: false,
             room_retry_ns: None,
             room_changed: false,
@@ -72,13 +77,89 @@ impl Driver {
         }
     }
 
-    /// Runs until the store is closed or nothing can be written any more.
+    /// Runs until the store is closed or nothing can be written any more. While there is nothing to do the driver
+    /// is free for whoever has to wait for it ([`Driver::commit`]).
+    pub(super) fn run(shared_driver: &Mutex<Option<Self>>) -> Result<()> {
+        let shared = lock(shared_driver).as_ref().map(|driver| Arc::clone(&driver.shared));
+        let shared = shared.expect("only this thread takes it out");
+        let chosen = lock(shared_driver).as_mut().map_or(Ok(()), Self::choose_method);
+        let ended = loop {
+            if chosen.is_err() {
+                break chosen;
+            }
+            let turned = lock(shared_driver).as_mut().expect("only this thread takes it out").turn(true);
+            match turned {
+                Ok(Turn::Goes) => {}
+                Ok(Turn::Idle(wait)) => shared.writer.park(wait),
+                Ok(Turn::Closed) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        // Here: its ring belongs to this thread.
+        drop(lock(shared_driver).take());
+        ended
+    }
+
+    /// Finds out what makes a small group durable, where that is left open: before the first turn, on the thread
+    /// of the turns. Blocks for some small writes.
     ///
     /// # Errors
     /// As [`Driver::turn`].
-    pub fn run(mut self) -> Result<()> {
-        while self.turn(true)? == Turn::Goes {}
-        Ok(())
+    pub fn choose_method(&mut self) -> Result<()> {
+        if !self.chooses {
+            return Ok(());
+        }
+        let shared = Arc::clone(&self.shared);
+        let chosen = self.writer.choose_method(|| shared.clock.now_ns());
+        shared.durably.store(self.writer.durably() as u8, Ordering::Relaxed);
+        chosen.inspect_err(|error| self.end(error))
+    }
+
+    /// Writes a small group that is awaited in the thread of whoever awaits it, and has it durable when it
+    /// returns. False when it is the writer's thread's to do: the group is not one write into the active segment,
+    /// or something is under way.
+    pub fn commit(&mut self) -> bool {
+        let committed = self.commit_small();
+        if let Err(error) = &committed {
+            self.end(error);
+        }
+        committed.unwrap_or(false)
+    }
+
+    fn commit_small(&mut self) -> Result<bool> {
+        let shared = Arc::clone(&self.shared);
+        let mut queue = lock(&shared.queue);
+        let awaited = queue.open_first_sequence().is_some_and(|first| first <= shared.marks.awaited());
+        let is_named = shared.unnamed_from.load(Ordering::Acquire) == u64::MAX;
+        if !awaited || !is_named || queue.has_unplaced() || shared.closing.load(Ordering::Acquire) {
+            return Ok(false);
+        }
+        if !self.writer.takes_now(queue.open_bytes()) {
+            return Ok(false);
+        }
+        queue.seal();
+        let block = queue.next_unplaced().expect("sealed just now");
+        let write = self.writer.place_now(block);
+        queue.placed_one();
+        queue.room = self.room(&queue);
+        drop(queue);
+        let progress = self.writer.write_now(write, || shared.clock.now_ns());
+        let is_durable = progress.durable > 0;
+        self.apply(progress)?;
+        let was_due = self.keeper.due_ns().is_some();
+        self.keeper.tend(&shared, &self.writer)?;
+        if !is_durable || (!was_due && self.keeper.due_ns().is_some()) {
+            // What is left is its business: the rest of a short write, or `state` once nothing happens any more.
+            shared.writer.wake();
+        }
+        Ok(is_durable)
+    }
+
+    /// Writing has ended, for good: everybody who waits learns it.
+    fn end(&self, error: &Error) {
+        tracing::error!(error = %error, "writing has ended; what is durable can be read");
+        self.shared.marks.fail(error.clone());
+        self.shared.tell_listeners();
     }
 
     /// Places what can be placed, waits for something to happen (if `block`), and moves the marks.
@@ -88,9 +169,7 @@ impl Driver {
     pub fn turn(&mut self, block: bool) -> Result<Turn> {
         let turned = self.go_on(block);
         if let Err(error) = &turned {
-            tracing::error!(error = %error, "writing has ended; what is durable can be read");
-            self.shared.marks.fail(error.clone());
-            self.shared.tell_listeners();
+            self.end(error);
         }
         turned
     }
@@ -109,6 +188,9 @@ impl Driver {
             return Ok(Turn::Closed);
         }
         let wait = if block { self.wait(now) } else { Wait::Now };
+        if block && wait != Wait::Now && self.writer.is_quiet() {
+            return Ok(Turn::Idle(wait));
+        }
         let shared = Arc::clone(&self.shared);
         let progress = self.writer.turn(wait, || shared.clock.now_ns(), closing)?;
         self.shared.wants.store(0, Ordering::Release);
@@ -287,7 +369,8 @@ impl Driver {
         let due = idle.chain(linger).chain(held).min();
         match due {
             None => Wait::Forever,
-            Some(due) => Wait::For(Duration::from_nanos(due.saturating_sub(now_ns).max(1))),
+            Some(due) if due <= now_ns => Wait::Now,
+            Some(due) => Wait::For(Duration::from_nanos(due - now_ns)),
         }
     }
 

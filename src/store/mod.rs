@@ -12,7 +12,7 @@
 
 use std::future::poll_fn;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -34,6 +34,7 @@ mod shared;
 mod state_keeper;
 mod watch;
 
+pub use crate::segment::writer::Durably;
 pub use archive::{Archive, ArchiveReader, Step};
 pub use driver::{Driver, Turn};
 pub use handle::Destination;
@@ -77,6 +78,8 @@ struct Offered {
     taken: usize,
     /// What became of the last one that was looked at.
     last: Appended,
+    /// What the writer's thread may want to know of it.
+    news: u8,
 }
 
 /// Records that are appended one after the other.
@@ -87,21 +90,14 @@ struct Several<'a> {
 }
 
 impl Several<'_> {
-    /// Offers the next ones; false when whoever brings them has to wait for room.
-    fn go_on(&mut self, store: &Store, level: Level) -> Result<bool> {
+    /// Offers the next ones.
+    fn go_on(&mut self, store: &Store, level: Level) -> Result<Offered> {
         let count = self.rest.len().min(OFFERED_RECORDS_MAX);
         let level = if count == self.rest.len() { level } else { Level::Accepted };
-        let patience = store.patience();
-        let offered = store.offer(&self.rest[..count], level, patience)?;
+        let offered = store.offer(&self.rest[..count], level, store.patience())?;
         self.rest = &self.rest[offered.taken..];
-        match offered.last {
-            Appended::Accepted(sequence) | Appended::Dropped(sequence) => self.last = sequence,
-            Appended::Full(full) => {
-                store.waits_for_room(full)?;
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        self.last = offered.last.sequence().unwrap_or(self.last);
+        Ok(offered)
     }
 }
 
@@ -110,6 +106,8 @@ impl Several<'_> {
 pub struct Store {
     pub(crate) shared: Arc<Shared>,
     thread: Option<JoinHandle<Result<()>>>,
+    /// The writer, between its thread's turns; its thread takes it out when it ends.
+    driver: Option<Arc<Mutex<Option<Driver>>>>,
     record_bytes_max: usize,
     device: DeviceInfo,
     recovery: Vec<String>,
@@ -122,7 +120,14 @@ impl Store {
     /// # Errors
     /// The record is over `record_bytes_max`; writing has ended; the store is closed.
     pub fn try_append(&self, record: &Record<'_>) -> Result<Appended> {
-        Ok(self.offer(std::slice::from_ref(record), Level::Accepted, Patience::None)?.last)
+        self.offer_one(record, Patience::None)
+    }
+
+    /// Offers one record that nobody waits for.
+    fn offer_one(&self, record: &Record<'_>, patience: Patience) -> Result<Appended> {
+        let offered = self.offer(std::slice::from_ref(record), Level::Accepted, patience)?;
+        self.shared.nudge(offered.news);
+        Ok(offered.last)
     }
 
     /// Takes records, in order and under one lock, until one finds no room. Somebody will wait until the last of
@@ -155,29 +160,40 @@ impl Store {
             let sealed = queue.has_unplaced() && (opened || !had_sealed);
             if stopped.is_none() {
                 drop(queue);
-                self.tell_writer(last, level, opened, sealed);
-                return Ok(Offered { taken, last: Appended::Accepted(last) });
+                let news = self.news(last, level, opened, sealed);
+                return Ok(Offered { taken, last: Appended::Accepted(last), news });
             }
-            self.tell_writer(last, Level::Accepted, opened, sealed);
+            shared.nudge(self.news(last, Level::Accepted, opened, sealed));
         }
         let (record, full) = stopped.expect("records are offered, and one was not taken");
         let last = self.stopped(queue, record, full, patience)?;
-        Ok(Offered { taken: taken + usize::from(last.sequence().is_some()), last })
+        Ok(Offered { taken: taken + usize::from(last.sequence().is_some()), last, news: 0 })
     }
 
-    /// Wakes the writer's thread, or a reader, if they want to know.
-    fn tell_writer(&self, last: u64, level: Level, opened: bool, sealed: bool) {
-        let shared = &self.shared;
+    /// Wakes a reader that wants to know of new records, and gives what the writer's thread may want to.
+    fn news(&self, last: u64, level: Level, opened: bool, sealed: bool) -> u8 {
+        self.shared.nudge_reader();
         let mut news = if sealed { WANTS_BLOCKS } else { 0 };
         if level > Level::Accepted {
-            news |= if shared.marks.await_durable(last) { WANTS_AWAITED } else { 0 };
+            news |= if self.shared.marks.await_durable(last) { WANTS_AWAITED } else { 0 };
         } else if opened {
             news |= WANTS_OPENED;
         }
-        if news != 0 {
-            shared.nudge(news);
+        news
+    }
+
+    /// Has the writer's thread write what is awaited; or, while that sleeps and this thread would wait for it
+    /// anyway, writes it here: a small group is durable without a wake there and back.
+    fn commit(&self, news: u8) {
+        let is_small = news == WANTS_AWAITED;
+        if is_small
+            && let Some(driver) = &self.driver
+            && let Ok(mut driver) = driver.try_lock()
+            && driver.as_mut().is_some_and(Driver::commit)
+        {
+            return;
         }
-        shared.nudge_reader();
+        self.shared.nudge(news);
     }
 
     /// What becomes of a record that the queue did not take.
@@ -240,7 +256,10 @@ impl Store {
         let mut several = Several { rest: records, last: 0 };
         while !several.rest.is_empty() {
             let epoch = self.shared.marks.room_epoch();
-            if !several.go_on(self, level)? {
+            let offered = several.go_on(self, level)?;
+            self.shared.nudge(offered.news);
+            if let Appended::Full(full) = offered.last {
+                self.waits_for_room(full)?;
                 poll_fn(|context| self.shared.marks.poll_room(epoch, context)).await?;
             }
         }
@@ -256,7 +275,10 @@ impl Store {
         let mut several = Several { rest: records, last: 0 };
         while !several.rest.is_empty() {
             let epoch = self.shared.marks.room_epoch();
-            if !several.go_on(self, level)? {
+            let offered = several.go_on(self, level)?;
+            self.commit(offered.news);
+            if let Appended::Full(full) = offered.last {
+                self.waits_for_room(full)?;
                 self.shared.marks.wait_room_blocking(epoch, None)?;
             }
         }
@@ -312,6 +334,11 @@ impl Store {
         &self.device
     }
 
+    /// What makes a group durable. With `sync_method = "auto"` the writer's thread finds out as it starts.
+    pub fn durably(&self) -> Durably {
+        Durably::EVERY[usize::from(self.shared.durably.load(Ordering::Relaxed))]
+    }
+
     /// What recovery has found and done, a sentence each; empty when there was nothing to tell.
     pub fn recovery(&self) -> &[String] {
         &self.recovery
@@ -329,7 +356,7 @@ impl Store {
     /// turns of a [`Driver`] runs them until [`Turn::Closed`], then calls [`Store::close`].
     pub fn begin_close(&self) {
         self.shared.closing.store(true, Ordering::SeqCst);
-        self.shared.writer_waker.wake();
+        self.shared.writer.wake();
     }
 
     fn stop(&mut self) -> Result<()> {

@@ -13,12 +13,13 @@ use std::sync::atomic::{AtomicBool, AtomicU8};
 use std::sync::{Arc, Mutex};
 
 use crate::clock::Clock;
-use crate::config::{Config, OnDamage, SpillMode, SyncPolicy};
+use crate::config::{Config, OnDamage, Sizes, SpillMode, SyncPolicy};
 use crate::copies::Found;
 use crate::cursor::{Cursor, CursorState, entry_name};
 use crate::error::{Error, Kind, Result};
 use crate::gaps::{Gap, GapFile, Reason};
 use crate::io::real::RealDisk;
+use crate::io::sync_thread::SyncThread;
 use crate::io::{Access, Arena, DeviceOptions, Disk, SyncMethod};
 use crate::position::{Epoch, StoreId};
 use crate::queue::memory::MemoryQueue;
@@ -33,7 +34,7 @@ use crate::store::Store;
 use crate::store::destinations::Destinations;
 use crate::store::driver::Driver;
 use crate::store::marks::Marks;
-use crate::store::shared::{Counts, Shared};
+use crate::store::shared::{Counts, Shared, WriterWake};
 use crate::store::state_keeper::StateKeeper;
 
 /// The destination of a store whose configuration names none.
@@ -90,7 +91,10 @@ impl Store {
     /// As [`Store::open`].
     pub fn open_on(disk: Arc<dyn Disk>, config: &Config, clock: Arc<Clock>) -> Result<Self> {
         let (mut store, driver) = Self::open_parts(disk, config, clock)?;
-        let thread = std::thread::Builder::new().name("forebay-writer".into()).spawn(move || driver.run());
+        let driver = Arc::new(Mutex::new(Some(driver)));
+        store.driver = Some(Arc::clone(&driver));
+        let thread =
+            std::thread::Builder::new().name("forebay-writer".into()).spawn(move || Driver::run(&driver));
         let thread = thread.map_err(|error| Error::io("the writer's thread can't be started", error))?;
         store.thread = Some(thread);
         Ok(store)
@@ -359,20 +363,7 @@ impl Opening<'_> {
         let arena = Arena::new(block_bytes, config.queue.bytes as usize / block_bytes + PAGE_COUNT)
             .map_err(|error| Error::io("the memory queue can't be mapped: lower queue.bytes", error))?;
         let tail = recovered.catalog.segments().next_back().copied().filter(|tail| !tail.sealed);
-        let settings = WriterSettings {
-            store,
-            epoch: state.epoch,
-            epoch_base: state.epoch_base,
-            segment_bytes: sizes.segment_bytes,
-            slots_bytes_max: sizes
-                .disk_bytes_cap
-                .saturating_sub((sizes.disk_bytes_cap / 16).clamp(METADATA_BYTES_MIN, METADATA_BYTES)),
-            free_bytes_min: config.disk.free_bytes_min,
-            depth: config.write.depth as usize,
-            block_bytes_max: block_bytes as u64,
-            cadence: cadence(config.sync),
-            durably: durably(config.write.sync_method),
-        };
+        let settings = self.settings(store, &state, &sizes, block_bytes);
         let catalog = Arc::new(Mutex::new(recovered.catalog));
         let mut epochs = recovered.epochs;
         epochs.insert(state.epoch, state.epoch_base);
@@ -400,7 +391,7 @@ impl Opening<'_> {
             to_log: AtomicBool::new(config.spill == SpillMode::Always),
             closing: AtomicBool::new(false),
             wants: AtomicU8::new(0),
-            writer_waker: writer.device().waker(),
+            writer: WriterWake::new(writer.device().waker()),
             log_full: AtomicBool::new(false),
             room_wanted: AtomicBool::new(false),
             room_freed: AtomicBool::new(false),
@@ -408,6 +399,7 @@ impl Opening<'_> {
             segment_bytes: sizes.segment_bytes,
             disk_bytes_cap: sizes.disk_bytes_cap,
             listeners: Mutex::default(),
+            durably: AtomicU8::new(settings.durably as u8),
             counts: Counts::default(),
         });
         let linger_ns = config.write.batch_linger_unawaited.as_nanos() as u64;
@@ -416,9 +408,39 @@ impl Opening<'_> {
         let keeper = StateKeeper::new(state_file);
         let mut driver = Driver::new(Arc::clone(&shared), writer, keeper, linger_ns, run_ahead);
         driver.prepare()?;
-        let store =
-            Store { shared, thread: None, record_bytes_max, device: info, recovery: report, lock: None };
+        driver.chooses = config.write.sync_method == SyncMethod::Auto && config.sync == SyncPolicy::Group;
+        let store = Store {
+            shared,
+            thread: None,
+            driver: None,
+            record_bytes_max,
+            device: info,
+            recovery: report,
+            lock: None,
+        };
         Ok((store, driver))
+    }
+
+    fn settings(
+        &self,
+        store: StoreId,
+        state: &StoreState,
+        sizes: &Sizes,
+        block_bytes: usize,
+    ) -> WriterSettings {
+        let metadata_bytes = (sizes.disk_bytes_cap / 16).clamp(METADATA_BYTES_MIN, METADATA_BYTES);
+        WriterSettings {
+            store,
+            epoch: state.epoch,
+            epoch_base: state.epoch_base,
+            segment_bytes: sizes.segment_bytes,
+            slots_bytes_max: sizes.disk_bytes_cap.saturating_sub(metadata_bytes),
+            free_bytes_min: self.config.disk.free_bytes_min,
+            depth: self.config.write.depth as usize,
+            block_bytes_max: block_bytes as u64,
+            cadence: cadence(self.config.sync),
+            durably: durably(self.config.write.sync_method),
+        }
     }
 
     fn writer(
@@ -438,6 +460,13 @@ impl Opening<'_> {
         let device = device.map_err(|error| {
             Error::new(Kind::Unsupported, format!("no write device ({error}): take backend = \"auto\""))
         })?;
+        let device = match self.config.write.sync_method {
+            SyncMethod::FdatasyncThread => Box::new(
+                SyncThread::new(device)
+                    .map_err(|error| Error::io("the thread for syncs can't be started", error))?,
+            ),
+            _ => device,
+        };
         let pages =
             (0..PAGE_COUNT).map(|_| arena.take().expect("an arena begins with all its slots")).collect();
         let notes = destinations.notes();

@@ -7,7 +7,8 @@ use crate::clock::Clock;
 use crate::config::FullPolicy;
 use crate::error::Result;
 use crate::gaps::{Gap, Reason};
-use crate::io::{Disk, Waker};
+use crate::io::bell::Bell;
+use crate::io::{Disk, Wait, Waker};
 use crate::position::{Epoch, StoreId};
 use crate::queue::memory::{Full, MemoryQueue};
 use crate::segment::catalog::Catalog;
@@ -51,7 +52,7 @@ pub(crate) struct Shared {
     pub(crate) closing: AtomicBool,
     /// What the writer's thread wants to be woken for; 0 while it is awake or will wake by itself.
     pub(super) wants: AtomicU8,
-    pub(super) writer_waker: Waker,
+    pub(super) writer: WriterWake,
     /// No slot can be had for the next segment: the cap is reached, or the disk is full. Else one may only not have
     /// been made yet, and memory waits for it.
     pub(super) log_full: AtomicBool,
@@ -65,6 +66,8 @@ pub(crate) struct Shared {
     pub(crate) disk_bytes_cap: u64,
     /// Who wants to know that there is more to read.
     pub(super) listeners: Mutex<Vec<Waker>>,
+    /// Which [`Durably`] the writer keeps to.
+    pub(super) durably: AtomicU8,
     pub(crate) counts: Counts,
 }
 
@@ -101,7 +104,7 @@ impl Shared {
     pub(super) fn nudge(&self, what: u8) {
         if self.wants.load(Ordering::SeqCst) & what != 0 {
             self.wants.store(0, Ordering::SeqCst);
-            self.writer_waker.wake();
+            self.writer.wake();
         }
     }
 
@@ -114,7 +117,7 @@ impl Shared {
 
     /// Wakes the writer's thread: what goes to the log has changed.
     pub(crate) fn wake_writer(&self) {
-        self.writer_waker.wake();
+        self.writer.wake();
     }
 
     /// Wakes `waker` from now on when there is more to read.
@@ -131,13 +134,49 @@ impl Shared {
     pub(crate) fn recycle(&self, through: u64) {
         if lock(&self.catalog).recycle_through(through) > 0 {
             self.room_freed.store(true, Ordering::Release);
-            self.writer_waker.wake();
+            self.writer.wake();
         }
     }
 
     /// Records that memory let go of before they were durable, on a device that then failed.
     pub(super) fn lost_with_the_device(&self, first: u64, last: u64) -> Result<()> {
         lock(&self.destinations).lose(Gap::of_range(self.epoch, first, last, Reason::DeviceFailed))
+    }
+}
+
+/// Wakes the writer's thread wherever it waits: on its device while something is in flight, else here, so that
+/// the device is free for whoever has something to write.
+#[derive(Debug)]
+pub(super) struct WriterWake {
+    device: Waker,
+    bell: Bell,
+    is_parked: AtomicBool,
+    is_woken: AtomicBool,
+}
+
+impl WriterWake {
+    pub(super) fn new(device: Waker) -> Self {
+        Self {
+            device,
+            bell: Bell::default(),
+            is_parked: AtomicBool::new(false),
+            is_woken: AtomicBool::new(false),
+        }
+    }
+
+    /// Ends the current wait or the next one.
+    pub(super) fn wake(&self) {
+        self.is_woken.store(true, Ordering::SeqCst);
+        if self.is_parked.load(Ordering::SeqCst) { self.bell.ring() } else { self.device.wake() }
+    }
+
+    /// The writer's thread has nothing in flight, and waits.
+    pub(super) fn park(&self, wait: Wait) {
+        // One of the two sees what the other has stored: this thread the wake, or who wakes that it is parked.
+        self.is_parked.store(true, Ordering::SeqCst);
+        self.bell.sleep_while(wait, || !self.is_woken.load(Ordering::SeqCst));
+        self.is_parked.store(false, Ordering::SeqCst);
+        self.is_woken.store(false, Ordering::SeqCst);
     }
 }
 

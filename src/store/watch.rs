@@ -39,18 +39,17 @@ impl Store {
     /// # Errors
     /// As [`Store::try_append`].
     pub fn append_within(&self, record: &Record<'_>, limit: Duration) -> Result<Appended> {
-        let records = std::slice::from_ref(record);
-        let first = self.offer(records, Level::Accepted, Patience::Window)?.last;
+        let first = self.offer_one(record, Patience::Window)?;
         let Appended::Full(full) = first else { return Ok(first) };
         if self.rejects(full) {
             return Ok(first);
         }
         let epoch = self.shared.marks.room_epoch();
-        let second = self.offer(records, Level::Accepted, Patience::Window)?.last;
+        let second = self.offer_one(record, Patience::Window)?;
         let Appended::Full(full) = second else { return Ok(second) };
         if self.shared.marks.wait_room_blocking(epoch, Some(limit))? || full == Full::Window {
             // Held once is enough: memory has room.
-            return Ok(self.offer(records, Level::Accepted, Patience::Memory)?.last);
+            return self.offer_one(record, Patience::Memory);
         }
         Ok(second)
     }

@@ -83,7 +83,7 @@ fn one_failed_sync_latches_the_file_for_every_actor() {
     assert!(io_error.is_some());
     assert_eq!(file.sync().expect_err("latched").raw_os_error(), io_error);
     for backend in [Backend::Auto, Backend::Blocking] {
-        let stage = Stage { backend, disk: Arc::clone(&stage.disk), _ground: None };
+        let stage = Stage { backend, disk: Arc::clone(&stage.disk), has_sync_thread: false, _ground: None };
         let mut device = stage.writer(&arena);
         let index = device.attach(Arc::clone(&file)).expect("one file");
         device.submit(Operation::Sync { token: 0, file: index });

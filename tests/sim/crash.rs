@@ -10,6 +10,7 @@ use crate::world::{SEGMENT_BYTES, World, config, power_is_gone};
 /// A small life. Every crash point of the enumeration is one of its operations.
 pub(crate) fn life(world: &mut World) -> Result<()> {
     world.open()?;
+    world.choose_method()?;
     for bytes in [10, 0, 300] {
         let _ = world.append(bytes)?;
     }
@@ -18,6 +19,10 @@ pub(crate) fn life(world: &mut World) -> Result<()> {
         world.append_surely(bytes)?;
     }
     world.settle()?;
+    for bytes in [60, 4_100] {
+        world.append_surely(bytes)?;
+        world.commit()?;
+    }
     fill_segments(world, 2)?;
     let last = world.model.acked;
     world.confirm(last - 3, true)?;
@@ -27,6 +32,7 @@ pub(crate) fn life(world: &mut World) -> Result<()> {
     let _ = world.append(60_000)?;
     world.close()?;
     world.reopen("after the clean stop")?;
+    world.choose_method()?;
     for bytes in [1_000, 20_000, 3] {
         world.append_surely(bytes)?;
     }
@@ -96,6 +102,21 @@ fn every_operation(seed: u64, phase: Phase) {
         cuts += 1;
     }
     assert!(cuts > 100, "a life of {cuts} operations is none");
+}
+
+#[test]
+fn a_small_group_is_durable_when_its_commit_returns_and_others_are_left_to_the_writer() {
+    let mut world = World::new(4, config(FullPolicy::Reject));
+    world.open().unwrap();
+    world.append_surely(10).unwrap();
+    assert!(!world.commit().unwrap(), "no segment was begun");
+    world.append_surely(40_000).unwrap();
+    assert!(!world.commit().unwrap(), "more than one write");
+    for _ in 0..3 {
+        world.append_surely(10).unwrap();
+        assert!(world.commit().unwrap(), "one small group, with nothing before it");
+    }
+    assert_eq!(world.after_power_cut(Loss::All, "after the commits").model.last(), 5);
 }
 
 #[test]

@@ -12,8 +12,11 @@ const LIVES: u64 = 120;
 
 fn steps(world: &mut World, draw: &mut Draw) -> Result<()> {
     for _ in 0..draw.below(40) {
-        match draw.below(12) {
+        match draw.below(13) {
             0 => world.settle()?,
+            4 => {
+                let _ = world.commit()?;
+            }
             1 => {
                 let through =
                     world.model.confirmed + draw.below(world.model.acked - world.model.confirmed + 1);

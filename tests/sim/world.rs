@@ -95,6 +95,11 @@ impl World {
         Ok(())
     }
 
+    /// As the writer's thread begins.
+    pub(crate) fn choose_method(&mut self) -> Result<()> {
+        self.live.as_mut().expect("the store is open").driver.choose_method()
+    }
+
     pub(crate) fn store(&self) -> &Store {
         &self.live.as_ref().expect("the store is open").store
     }
@@ -109,12 +114,34 @@ impl World {
             live.store.marks().failed().is_some(),
             "who waits learns what ends writing"
         );
+        self.look();
+        turned
+    }
+
+    /// Whoever awaits everything that was appended writes it himself, if he may; else it is the writer's.
+    /// Whether he did.
+    pub(crate) fn commit(&mut self) -> Result<bool> {
+        let last = self.store().marks().appended();
+        self.store().ask(last, Level::Durable);
+        let live = self.live.as_mut().expect("the store is open");
+        let committed = live.driver.commit();
+        assert!(!committed || live.store.marks().reached(Level::Durable, last), "committed is durable");
+        self.look();
+        if let Some(error) = self.store().marks().failed() {
+            return Err(error);
+        }
+        self.settle()?;
+        Ok(committed)
+    }
+
+    /// What is durable was acked.
+    fn look(&mut self) {
+        let live = self.live.as_ref().expect("the store is open");
         let durable = live.store.marks().durable();
         assert!(durable <= self.model.last(), "durable {durable} before it was submitted");
         if !self.disk.is_dead() {
             self.model.acked = self.model.acked.max(durable);
         }
-        turned
     }
 
     pub(crate) fn turns(&mut self, count: usize) -> Result<()> {

@@ -281,6 +281,17 @@ impl WriteDevice for SimWriteDevice {
         Ok(())
     }
 
+    fn write_now(&mut self, operation: Operation) -> Completion {
+        self.submit(operation);
+        let mut completions = Vec::new();
+        loop {
+            self.shared.lock().advance(self.id, false, &mut completions);
+            if let Some(completion) = completions.pop() {
+                return completion;
+            }
+        }
+    }
+
     fn waker(&self) -> Waker {
         self.shared.waker(self.id)
     }

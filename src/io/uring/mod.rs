@@ -38,6 +38,7 @@ mod wake;
 pub use setup::Refusal;
 
 use super::attached::{AttachedFiles, place_of};
+use super::blocking::perform;
 use super::{
     Arena, Completion, DeviceInfo, DeviceOptions, File, FileIndex, Operation, Wait, Waker, WriteDevice,
 };
@@ -365,6 +366,12 @@ impl WriteDevice for RingWriter {
         }
         self.wake.clear();
         Ok(())
+    }
+
+    /// By a plain call: the ring may belong to another thread, and with nothing else in flight it saves nothing.
+    fn write_now(&mut self, operation: Operation) -> Completion {
+        debug_assert!(self.in_flight.is_empty() && self.queued.is_empty(), "nothing else is in flight");
+        perform(&self.files, operation)
     }
 
     fn waker(&self) -> Waker {

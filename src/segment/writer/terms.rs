@@ -34,6 +34,20 @@ pub enum Durably {
     ByWrite,
 }
 
+impl Durably {
+    /// All of them, in the order of their numbers.
+    pub const EVERY: [Self; 3] = [Self::BySync, Self::SmallByWrite, Self::ByWrite];
+
+    /// As it stands in metrics and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::BySync => "fdatasync",
+            Self::SmallByWrite => "dsync+fdatasync",
+            Self::ByWrite => "dsync",
+        }
+    }
+}
+
 /// What the writer is told once.
 #[derive(Debug, Clone, Copy)]
 pub struct WriterSettings {

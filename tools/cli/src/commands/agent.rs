@@ -181,8 +181,12 @@ async fn bind(address: Option<&str>) -> Result<Option<TcpListener>, Failure> {
 }
 
 /// How groups are made durable, for people.
-fn sync_method(config: &Config) -> &'static str {
-    if config.sync == SyncPolicy::None { "none" } else { "fdatasync" }
+fn sync_method(config: &Config, pipeline: &Pipeline) -> &'static str {
+    match config.sync {
+        SyncPolicy::None => "none",
+        SyncPolicy::Interval(_) => "fdatasync",
+        SyncPolicy::Group => pipeline.store().durably().name(),
+    }
 }
 
 fn kind_name(sink: &SinkConfig) -> &'static str {
@@ -207,7 +211,7 @@ fn announce(config: &Config, pipeline: &Pipeline, [http, tcp, admin]: [&Option<T
         dir = %config.dir.display(),
         backend = device.backend,
         reason = device.reason,
-        sync_method = sync_method(config),
+        sync_method = sync_method(config, pipeline),
         http = address(http),
         tcp = address(tcp),
         unix = config.ingest.unix.as_ref().map_or("off".into(), |path| path.display().to_string()),
@@ -219,7 +223,7 @@ fn announce(config: &Config, pipeline: &Pipeline, [http, tcp, admin]: [&Option<T
     );
     let labels = [
         ("backend", device.backend.to_owned()),
-        ("sync_method", sync_method(config).to_owned()),
+        ("sync_method", sync_method(config, pipeline).to_owned()),
         ("reason", device.reason.clone()),
     ];
     metrics::gauge!("forebay_backend_info", &labels).set(1.0);
@@ -235,7 +239,7 @@ fn facts(config: &Config, pipeline: &Pipeline) -> serde_json::Value {
         "epoch": store.epoch().to_string(),
         "backend": store.device().backend,
         "reason": store.device().reason,
-        "sync_method": sync_method(config),
+        "sync_method": sync_method(config, pipeline),
         "sink": { "name": sink.name, "kind": kind_name(sink), "url": redact::url(&sink.url) },
     })
 }
