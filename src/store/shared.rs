@@ -163,7 +163,9 @@ pub(crate) struct Counts {
     records: AtomicU64,
     bytes: AtomicU64,
     segments: AtomicU64,
+    slots: AtomicU64,
     failures: AtomicU64,
+    enters: AtomicU64,
 }
 
 impl Counts {
@@ -186,7 +188,9 @@ impl Counts {
         self.blocks.store(counts.blocks, Ordering::Relaxed);
         self.bytes.store(counts.bytes, Ordering::Relaxed);
         self.segments.store(counts.segments, Ordering::Relaxed);
+        self.slots.store(counts.slots, Ordering::Relaxed);
         self.failures.store(counts.failures, Ordering::Relaxed);
+        self.enters.store(counts.enters, Ordering::Relaxed);
     }
 
     /// What the writer has done so far.
@@ -198,8 +202,9 @@ impl Counts {
             bytes: load(&self.bytes),
             syncs: load(&self.syncs),
             segments: load(&self.segments),
-            slots: 0,
+            slots: load(&self.slots),
             failures: load(&self.failures),
+            enters: load(&self.enters),
         }
     }
 }
