@@ -15,7 +15,7 @@ use forebay::{Error, Kind, Record, Result};
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use crate::engine::{Engine, Opened};
+use crate::engine::{BLOCK_BYTES_BESIDE, Engine, Opened};
 use crate::environment::Environment;
 use crate::latencies::{Latencies, Names};
 use crate::place::{Place, remove};
@@ -27,12 +27,14 @@ use crate::{Amount, Bench};
 /// How often a producer looks round, in records.
 const LOOK_EVERY: u64 = 1024;
 
-/// Bytes of a block beside its records, at most.
-const BLOCK_BYTES_BESIDE: u64 = 256;
-
-/// How many records a warming lap has at least, and for how many laps it is waited for warm slots.
+/// How many records show how fast it is, where they are not awaited.
 const CALIBRATION_RECORDS: u64 = 100_000;
-const WARMING_LAPS_MAX: u32 = 4;
+
+/// How often every slot is written before slots count as warm: spares are taken in turns.
+const WARMING_LAPS: u32 = 2;
+
+/// What slots of awaited appends take, at most: the device is far from busy.
+const AWAITED_BYTES_MAX: u64 = 256 << 20;
 
 /// How often it is looked whether tasks shall end.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -119,11 +121,13 @@ impl Append {
 
     /// What a record takes of the disk, at most: when it is awaited, a block of its own.
     fn record_bytes_max(&self) -> u64 {
-        let bytes = self.engine.record_bytes() + BLOCK_BYTES_BESIDE;
+        let engine = &self.engine;
         match self.waits {
-            Waits::Pipelined => bytes,
-            Waits::Barrier(records) => bytes + PAGE_BYTES.div_ceil(records),
-            Waits::Each | Waits::Tasks => bytes.next_multiple_of(PAGE_BYTES),
+            Waits::Pipelined => engine.bulk_bytes_max(),
+            Waits::Barrier(records) => engine.bulk_bytes_max() + PAGE_BYTES.div_ceil(records),
+            Waits::Each | Waits::Tasks => {
+                (engine.record_bytes() + BLOCK_BYTES_BESIDE).next_multiple_of(PAGE_BYTES)
+            }
         }
     }
 
@@ -132,6 +136,7 @@ impl Append {
         let room = self.engine.disk_bytes;
         match self.amount {
             Amount::Records(records) => room.min(records.saturating_mul(self.record_bytes_max())),
+            Amount::Seconds(_) if self.awaits() => room.min(AWAITED_BYTES_MAX),
             Amount::Seconds(_) => room,
         }
         .max(4 << 20)
@@ -238,26 +243,41 @@ impl<'a> Ours<'a> {
         let opened = ours.open()?;
         ours.device = opened.store.device().clone();
         ours.records = ours.calibrate(&opened)?;
+        opened.recycle(opened.store.next_sequence() - 1)?;
         if append.cold {
             ours.end(opened)?;
             return Ok(ours);
         }
-        let mut slots = None;
-        for _ in 0..WARMING_LAPS_MAX {
-            bench.goes_on()?;
-            ours.produce(&opened, ours.records, &Arc::new(Latencies::new(1)))?;
-            opened.recycle(opened.store.next_sequence() - 1)?;
-            if slots.replace(opened.store.counts().slots) == Some(opened.store.counts().slots) {
-                break;
-            }
+        for _ in 0..WARMING_LAPS {
+            ours.write_every_slot(&opened)?;
         }
         ours.warm = Some(opened);
         Ok(ours)
     }
 
     fn open(&self) -> Result<Arc<Opened>> {
-        let every = self.log_bytes / 4 / self.append.record_bytes_max();
+        let record_bytes_max = self.append.record_bytes_max();
+        // A lap that fits is not interrupted: its slots are recycled after it.
+        let every = match self.append.amount {
+            Amount::Records(records) if records.saturating_mul(record_bytes_max) <= self.log_bytes => {
+                u64::MAX
+            }
+            _ => self.log_bytes / 4 / record_bytes_max,
+        };
         Opened::open(&self.append.engine, self.dir.clone(), self.log_bytes, every).map(Arc::new)
+    }
+
+    /// Appends as much as the store holds, and lets go of it.
+    fn write_every_slot(&self, opened: &Opened) -> Result<()> {
+        for index in 0..self.log_bytes / self.append.engine.bulk_bytes_max() {
+            opened.store.append_blocking(&Record::new(&opened.payload, index), Level::Accepted)?;
+            if index % LOOK_EVERY == 0 {
+                self.bench.goes_on()?;
+            }
+        }
+        let last = opened.store.next_sequence() - 1;
+        opened.store.wait(last, Level::Durable, None)?;
+        opened.recycle(last)
     }
 
     /// How many records take as long as was asked for.

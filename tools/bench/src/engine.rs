@@ -17,12 +17,16 @@ use serde_json::{Value, json};
 
 use crate::environment::Environment;
 use crate::process::{self, Meter, Used};
+use crate::raw::PAGE_BYTES;
 use crate::runner::Sample;
 use crate::stats::Random;
 
 /// Bytes of a segment, at most: the engine's own default.
 const SEGMENT_BYTES_MAX: u64 = 128 << 20;
 const SEGMENT_BYTES_MIN: u64 = 256 << 10;
+
+/// Bytes of a block beside its records, at most.
+pub(crate) const BLOCK_BYTES_BESIDE: u64 = 256;
 
 /// What `state`, cursors and gaps take.
 const METADATA_BYTES: u64 = 2 << 20;
@@ -55,6 +59,13 @@ impl Engine {
     /// Bytes of a record in the log, its header included.
     pub(crate) fn record_bytes(&self) -> u64 {
         Record::new(&self.payload(), 0).encoded_bytes() as u64
+    }
+
+    /// What a record takes of the disk, at most, where blocks are full: each has a header and is padded.
+    pub(crate) fn bulk_bytes_max(&self) -> u64 {
+        let block_records =
+            (self.batch_bytes.saturating_sub(BLOCK_BYTES_BESIDE) / self.record_bytes()).max(1);
+        self.record_bytes() + (PAGE_BYTES + BLOCK_BYTES_BESIDE).div_ceil(block_records)
     }
 
     /// The same bytes for every record, and in every run.
@@ -158,7 +169,7 @@ impl Opened {
     /// To be called by producers now and then, so that a lap longer than the store finds room.
     pub(crate) fn tend(&self) -> Result<()> {
         let durable = self.store.marks().durable();
-        if durable < self.recycler.confirmed.load(Ordering::Relaxed) + self.recycler.every {
+        if durable < self.recycler.confirmed.load(Ordering::Relaxed).saturating_add(self.recycler.every) {
             return Ok(());
         }
         match self.recycler.turn.try_lock() {

@@ -38,6 +38,12 @@ impl Latencies {
         part.saturating_record(nanoseconds);
     }
 
+    /// Takes in the times of another.
+    pub(crate) fn add(&self, other: &Self) {
+        let mut first = self.0[0].lock().unwrap_or_else(PoisonError::into_inner);
+        first.add(other.whole()).expect("all have the same bounds");
+    }
+
     /// All parts in one.
     pub(crate) fn whole(&self) -> Histogram<u64> {
         let mut whole = histogram();

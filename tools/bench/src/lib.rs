@@ -16,9 +16,16 @@ use std::path::Path;
 use forebay::{Error, Kind, Result};
 
 pub mod append;
+pub mod compare;
+pub mod drain;
 pub mod engine;
 mod environment;
 mod latencies;
+pub mod latency;
+pub mod open;
+pub mod outage;
+mod page;
+pub mod peak;
 mod place;
 mod process;
 pub mod raw;

@@ -112,6 +112,11 @@ impl Report {
         }
         text
     }
+
+    /// One HTML file that needs nothing else.
+    pub fn html(&self) -> String {
+        crate::page::of(self)
+    }
 }
 
 /// Six significant digits: what is beyond is noise.

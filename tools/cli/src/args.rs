@@ -43,7 +43,7 @@ pub(crate) struct Global {
     /// How the log is printed, on stderr
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
     pub(crate) log_format: LogFormat,
-    /// What is logged: error, warn, info (the default; `demo`: warn), debug, trace, or by module
+    /// What is logged: error, warn, info (the default; `demo` and `bench`: warn), debug, trace, or by module
     /// (`forebay=debug,warn`)
     #[arg(long, global = true, value_name = "LEVEL")]
     pub(crate) log_level: Option<String>,
@@ -101,9 +101,9 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// What is logged where nobody says: the demonstration tells its events itself.
+    /// What is logged where nobody says: the demonstration and the benches tell what happens themselves.
     pub(crate) fn log_level(&self) -> &'static str {
-        if matches!(self, Self::Demo(_)) { "warn" } else { "info" }
+        if matches!(self, Self::Demo(_) | Self::Bench(_)) { "warn" } else { "info" }
     }
 
     /// Does it.

@@ -1,17 +1,23 @@
 //! `forebay bench`: flags for what lies in `tools/bench`, and its report printed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use forebay::config::SyncPolicy;
 use forebay::io::SyncMethod;
+use forebay::store::Level;
 use forebay_bench::append::{Append, Waits};
+use forebay_bench::compare::{Comparison, Condition};
+use forebay_bench::drain::Drain;
 use forebay_bench::engine::Engine;
+use forebay_bench::latency::Latency;
+use forebay_bench::open::Open;
+use forebay_bench::outage::Outage;
 use forebay_bench::raw::{Cadence, Length, Raw};
 use forebay_bench::{Amount, Bench, Report};
 
 use crate::args::{self, Global, Output};
 use crate::commands::append::{By, sync_policy};
-use crate::exit::{Done, Exit};
+use crate::exit::{Done, Exit, Failure};
 use crate::report;
 use crate::stop::Stop;
 
@@ -20,8 +26,18 @@ use crate::stop::Stop;
 pub(crate) enum Args {
     /// Producers to the log as fast as they can (closed loop), beside the raw device and the copy probe
     Append(AppendArgs),
+    /// Appends at a given rate (open loop): how late each is, stalls included, and its service time
+    Latency(LatencyArgs),
+    /// A backlog read in order, every checksum proven, beside raw reads of the same files
+    Drain(DrainArgs),
+    /// The whole pipeline while its destination goes away, comes back, and the backlog drains
+    Outage(OutageArgs),
+    /// Time and memory of opening a store with a large backlog, beside a small one
+    Open(OpenArgs),
     /// The device alone: writes and syncs of the same sizes, depth and cadence, and sequential reads
     Raw(RawArgs),
+    /// Hold one JSON report against another; 1 if a condition of --fail-if holds
+    Compare(CompareArgs),
 }
 
 /// Flags of every measurement.
@@ -30,12 +46,15 @@ pub(crate) struct Where {
     /// An empty directory on the disk to measure, or one that is not there; what is made in it is removed
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
-    /// Rounds: each runs a lap of every lane, in an order of its own
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    repeats: u32,
+    /// Rounds: each runs a lap of every lane, in an order of its own [default: 5; outage: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    repeats: Option<u32>,
     /// What the order of the laps is drawn from
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+    /// Write the report with plots too: one HTML file that needs nothing else
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
 }
 
 /// Flags for the engine.
@@ -154,6 +173,150 @@ impl AppendArgs {
     }
 }
 
+/// Flags of `forebay bench latency`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct LatencyArgs {
+    #[command(flatten)]
+    place: Where,
+    #[command(flatten)]
+    engine: EngineArgs,
+    /// Appends a second, all producers together
+    #[arg(long, value_name = "N", default_value_t = 1000.0)]
+    rate: f64,
+    /// Threads that append in turns
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    producers: usize,
+    /// Seconds of a lap
+    #[arg(long, value_name = "S", default_value_t = 2.0)]
+    seconds: f64,
+    /// What an append is waited for
+    #[arg(long, value_enum, default_value_t = Until::Durable)]
+    level: Until,
+}
+
+/// [`Level`] on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Until {
+    /// It is in memory
+    Accepted,
+    /// It is with the kernel
+    Written,
+    /// It is on stable storage
+    Durable,
+}
+
+impl LatencyArgs {
+    fn latency(&self) -> Latency {
+        Latency {
+            engine: self.engine.engine(),
+            rate: self.rate,
+            producers: self.producers,
+            seconds: self.seconds,
+            level: match self.level {
+                Until::Accepted => Level::Accepted,
+                Until::Written => Level::Written,
+                Until::Durable => Level::Durable,
+            },
+        }
+    }
+}
+
+/// Flags of `forebay bench drain`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DrainArgs {
+    #[command(flatten)]
+    place: Where,
+    #[command(flatten)]
+    engine: EngineArgs,
+    /// Records of the backlog
+    #[arg(long, value_name = "N", default_value = "2000000", value_parser = args::bytes)]
+    records: u64,
+    /// Bytes of a raw read
+    #[arg(long, value_name = "N", default_value = "512KiB", value_parser = args::bytes)]
+    chunk_bytes: u64,
+    /// Raw reads in flight
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u16).range(1..=64))]
+    read_depth: u16,
+    /// Prove every checksum: always so, the flag only says it
+    #[arg(long)]
+    verify: bool,
+}
+
+impl DrainArgs {
+    fn drain(&self) -> Drain {
+        Drain {
+            engine: self.engine.engine(),
+            records: self.records,
+            chunk_bytes: usize::try_from(self.chunk_bytes).unwrap_or(usize::MAX),
+            depth: self.read_depth.into(),
+        }
+    }
+}
+
+/// Flags of `forebay bench outage`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct OutageArgs {
+    #[command(flatten)]
+    place: Where,
+    #[command(flatten)]
+    engine: EngineArgs,
+    /// Records a second
+    #[arg(long, value_name = "N", default_value_t = 50_000)]
+    rate: u64,
+    /// Seconds before the destination goes away
+    #[arg(long, value_name = "S", default_value_t = 3.0)]
+    steady: f64,
+    /// Seconds that it is away
+    #[arg(long, value_name = "S", default_value_t = 4.0)]
+    away: f64,
+}
+
+impl OutageArgs {
+    fn outage(&self) -> Outage {
+        Outage {
+            engine: self.engine.engine(),
+            rate: self.rate,
+            steady_seconds: self.steady,
+            away_seconds: self.away,
+        }
+    }
+}
+
+/// Flags of `forebay bench open`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct OpenArgs {
+    #[command(flatten)]
+    place: Where,
+    #[command(flatten)]
+    engine: EngineArgs,
+    /// Bytes of the backlog
+    #[arg(long, value_name = "N", default_value = "1GiB", value_parser = args::bytes)]
+    backlog: u64,
+    /// Bytes of the backlog that it is held against
+    #[arg(long, value_name = "N", default_value = "64MiB", value_parser = args::bytes)]
+    small: u64,
+}
+
+impl OpenArgs {
+    fn open(&self) -> Open {
+        Open { engine: self.engine.engine(), backlog_bytes: self.backlog, small_bytes: self.small }
+    }
+}
+
+/// Flags of `forebay bench compare`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CompareArgs {
+    /// The report before
+    #[arg(value_name = "A.json")]
+    before: PathBuf,
+    /// The report after
+    #[arg(value_name = "B.json")]
+    after: PathBuf,
+    /// `p99>+10%`: a figure's change; `ratio_to_raw_limit<0.9`: its value in B. May be given several times
+    #[arg(long, value_name = "CONDITION")]
+    fail_if: Vec<Condition>,
+}
+
 /// Flags of `forebay bench raw`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RawArgs {
@@ -231,7 +394,17 @@ impl RawArgs {
 pub(crate) fn run(args: Args, global: &Global) -> Done {
     match args {
         Args::Append(args) => measured(&args.place, global, |bench| args.append().run(bench)),
+        Args::Latency(args) => measured(&args.place, global, |bench| args.latency().run(bench)),
+        Args::Drain(args) => measured(&args.place, global, |bench| args.drain().run(bench)),
+        Args::Outage(args) => {
+            // One round takes as long as five of the others.
+            let place = Where { repeats: args.place.repeats.or(Some(1)), ..args.place };
+            let outage = OutageArgs { place, ..args };
+            measured(&outage.place, global, |bench| outage.outage().run(bench))
+        }
+        Args::Open(args) => measured(&args.place, global, |bench| args.open().run(bench)),
         Args::Raw(args) => measured(&args.place, global, |bench| args.raw().run(bench)),
+        Args::Compare(args) => compare(&args, global),
     }
 }
 
@@ -243,7 +416,7 @@ fn measured(
     let stop = Stop::listen()?;
     let bench = Bench {
         dir: &place.dir,
-        repeats: place.repeats as usize,
+        repeats: place.repeats.unwrap_or(5) as usize,
         seed: place.seed,
         commit: args::COMMIT,
         is_stopped: &|| stop.is_asked(),
@@ -256,9 +429,29 @@ fn measured(
         return Ok(Exit::Done);
     }
     let measured = measured?;
+    if let Some(path) = &place.report {
+        std::fs::write(path, measured.html())
+            .map_err(|error| Failure::create(format!("cannot write {}", path.display()), error))?;
+    }
     report::print(&match global.output {
         Output::Text => measured.text(),
         Output::Json => format!("{}\n", measured.json()),
     })?;
     Ok(Exit::Done)
+}
+
+fn compare(args: &CompareArgs, global: &Global) -> Done {
+    let read = |path: &Path| {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Failure::io(format!("cannot read {}", path.display()), error))?;
+        serde_json::from_str(&text).map_err(|error| {
+            Failure::new(Exit::Usage, format!("{} is no JSON document: {error}", path.display()))
+        })
+    };
+    let comparison = Comparison::new(&read(&args.before)?, &read(&args.after)?, &args.fail_if)?;
+    report::print(&match global.output {
+        Output::Text => comparison.text(),
+        Output::Json => format!("{}\n", comparison.json()),
+    })?;
+    Ok(if comparison.is_good() { Exit::Done } else { Exit::No })
 }
