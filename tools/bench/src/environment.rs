@@ -126,13 +126,28 @@ fn memlock_bytes() -> Option<u64> {
     number_behind(&fs::read_to_string("/proc/self/limits").ok()?, "Max locked memory")
 }
 
-/// The tightest limit of the control groups (version 2) that we are in.
+/// The tightest limit of the control groups that we are in, of either version; `None`: without limit.
 fn cgroup_memory_bytes_max() -> Option<u64> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let group = Path::new("/sys/fs/cgroup").join(path.trim_start_matches('/'));
-    let limit = |place: &Path| fs::read_to_string(place.join("memory.max")).ok()?.trim().parse().ok();
-    group.ancestors().take_while(|place| place.starts_with("/sys/fs/cgroup")).filter_map(limit).min()
+    tightest_limit(&groups, Path::new("/sys/fs/cgroup"))
+}
+
+fn tightest_limit(groups: &str, mounted: &Path) -> Option<u64> {
+    // Without a limit, version 1 tells the largest number that there is room for, and version 2 a word.
+    const UNLIMITED: u64 = 1 << 60;
+    let limits = groups.lines().flat_map(|line| {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
+        let (root, name) = match controllers {
+            "" => (mounted.to_owned(), "memory.max"),
+            "memory" => (mounted.join("memory"), "memory.limit_in_bytes"),
+            _ => return Vec::new(),
+        };
+        let group = root.join(path.trim_start_matches('/'));
+        let limit = |place: &Path| fs::read_to_string(place.join(name)).ok()?.trim().parse().ok();
+        group.ancestors().take_while(|place| place.starts_with(&root)).filter_map(limit).collect::<Vec<u64>>()
+    });
+    limits.filter(|&bytes| bytes < UNLIMITED).min()
 }
 
 #[cfg(test)]
@@ -149,6 +164,25 @@ mod tests {
         assert_eq!(find("/data/store").file_system, "xfs");
         assert_eq!(find("/other").device, "/dev/vda1");
         assert_eq!(find("/dat").file_system, "nfs");
+    }
+
+    #[test]
+    fn the_tightest_memory_limit_of_either_version_counts() {
+        let mounted = tempfile::tempdir().unwrap();
+        let write = |place: &str, limit: &str| {
+            let place = mounted.path().join(place);
+            fs::create_dir_all(place.parent().unwrap()).unwrap();
+            fs::write(place, limit).unwrap();
+        };
+        let limit = |groups: &str| tightest_limit(groups, mounted.path());
+        write("a/memory.max", "100\n");
+        write("a/b/memory.max", "max\n");
+        write("memory/c/memory.limit_in_bytes", "9223372036854771712\n");
+        write("memory/c/d/memory.limit_in_bytes", "50\n");
+        assert_eq!(limit("0::/a/b\n"), Some(100));
+        assert_eq!(limit("4:memory:/c\n3:cpu:/c/d\n"), None);
+        assert_eq!(limit("4:memory:/c/d\n0::/a\n"), Some(50));
+        assert_eq!(limit("0::/\nnonsense\n"), None);
     }
 
     #[test]
