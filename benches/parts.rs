@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use criterion::{Criterion, Throughput};
+use criterion::{BatchSize, Criterion, Throughput};
 use forebay::backfill::read_ahead::ReadAhead;
 use forebay::block::{Block, BlockView, Found, OpenBlock, Place};
 use forebay::governor::{Governor, GovernorSettings};
@@ -21,10 +21,10 @@ fn piece(sequence: u64) -> Piece<'static> {
 
 /// A block as full as it gets.
 fn full(slot: Slot, seed: Seed) -> OpenBlock {
-    let mut block = OpenBlock::new(slot);
+    let mut block = OpenBlock::new(slot, seed);
     let mut sequence = 1;
     while block.fits(piece(sequence).encoded_bytes()) {
-        block.push(seed, &piece(black_box(sequence)));
+        block.push(&piece(black_box(sequence)));
         sequence += 1;
     }
     block
@@ -42,33 +42,34 @@ fn placed(block: &mut Block) -> std::sync::Arc<Slot> {
     })
 }
 
-fn records(criterion: &mut Criterion) {
-    let seed = Seed::new(STORE, EPOCH);
-    let mut group = criterion.benchmark_group("record of 256 B");
-    group.throughput(Throughput::Elements(1));
-    let mut out = vec![0; piece(1).encoded_bytes()];
-    group.bench_function("encode", |bencher| bencher.iter(|| piece(black_box(5)).encode(seed, &mut out)));
-    let _ = piece(5).encode(seed, &mut out);
-    group.bench_function("decode", |bencher| {
-        bencher.iter(|| Frame::parse(black_box(&out)).and_then(|frame| frame.verify(seed, 5)).is_some());
-    });
-    group.finish();
-}
-
 fn blocks(criterion: &mut Criterion) {
     let seed = Seed::new(STORE, EPOCH);
     let arena = Arena::new(BLOCK_BYTES, 1).unwrap();
-    let count = full(arena.take().unwrap(), seed).extract().record_count;
-    let mut group = criterion.benchmark_group("block of 256 KiB");
+    let open = full(arena.take().unwrap(), seed);
+    let count = open.extract().record_count;
+    let mut group = criterion.benchmark_group("256 KiB of 256 B records");
     group.throughput(Throughput::Elements(count));
-    group.bench_function("fill, seal and place", |bencher| {
+    group.bench_function("decode", |bencher| {
         bencher.iter(|| {
-            let mut block = full(arena.take().unwrap(), seed).seal(1);
-            placed(&mut block).len()
+            let (mut rest, mut sequence) = (black_box(open.frames()), 1);
+            while let Some(frame) = Frame::parse(rest) {
+                assert!(frame.verify(seed, sequence).is_some());
+                rest = &rest[frame.encoded_bytes()..];
+                sequence += 1;
+            }
+            sequence
         });
     });
-    let mut block = full(arena.take().unwrap(), seed).seal(1);
-    let bytes = placed(&mut block);
+    drop(open);
+    let taken = || arena.take().expect("the one of the last lap is back");
+    group.bench_function("encode", |bencher| {
+        bencher.iter(|| full(taken(), seed).extract().last_sequence);
+    });
+    group.bench_function("seal and place", |bencher| {
+        let seal = |open: OpenBlock| placed(&mut open.seal(1)).len();
+        bencher.iter_batched(|| full(taken(), seed), seal, BatchSize::PerIteration);
+    });
+    let bytes = placed(&mut full(taken(), seed).seal(1));
     group.bench_function("prove", |bencher| {
         bencher.iter(|| {
             let view = BlockView::read(black_box(&bytes), STORE, 1, 4096).unwrap();
@@ -106,7 +107,6 @@ fn decisions(criterion: &mut Criterion) {
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
-    records(&mut criterion);
     blocks(&mut criterion);
     decisions(&mut criterion);
     criterion.final_summary();

@@ -177,7 +177,6 @@ impl Counts {
     }
 
     pub(super) fn note_sync(&self, nanoseconds: u64) {
-        self.syncs.fetch_add(1, Ordering::Relaxed);
         self.sync_ns_total.fetch_add(nanoseconds, Ordering::Relaxed);
         self.sync_ns_last.store(nanoseconds, Ordering::Relaxed);
         metrics::histogram!("forebay_sync_duration_seconds").record(nanoseconds as f64 / 1e9);
@@ -187,6 +186,7 @@ impl Counts {
         self.records.store(counts.records, Ordering::Relaxed);
         self.blocks.store(counts.blocks, Ordering::Relaxed);
         self.bytes.store(counts.bytes, Ordering::Relaxed);
+        self.syncs.store(counts.syncs, Ordering::Relaxed);
         self.segments.store(counts.segments, Ordering::Relaxed);
         self.slots.store(counts.slots, Ordering::Relaxed);
         self.failures.store(counts.failures, Ordering::Relaxed);

@@ -23,7 +23,7 @@ impl Store {
         Watch(Arc::clone(&self.shared))
     }
 
-    /// What has been written since it was opened; at most one turn of the writer old.
+    /// What has been written since it was opened; whoever waited for a record finds it counted.
     pub fn counts(&self) -> WriterCounts {
         self.shared.counts.writer()
     }
