@@ -45,13 +45,13 @@ fn placed(block: &mut Block) -> std::sync::Arc<Slot> {
 fn blocks(criterion: &mut Criterion) {
     let seed = Seed::new(STORE, EPOCH);
     let arena = Arena::new(BLOCK_BYTES, 1).unwrap();
-    let open = full(arena.take().unwrap(), seed);
-    let count = open.extract().record_count;
+    let sealed = full(arena.take().unwrap(), seed).seal(1);
+    let count = sealed.extract().record_count;
     let mut group = criterion.benchmark_group("256 KiB of 256 B records");
     group.throughput(Throughput::Elements(count));
     group.bench_function("decode", |bencher| {
         bencher.iter(|| {
-            let (mut rest, mut sequence) = (black_box(open.frames()), 1);
+            let (mut rest, mut sequence) = (black_box(sealed.frames()), 1);
             while let Some(frame) = Frame::parse(rest) {
                 assert!(frame.verify(seed, sequence).is_some());
                 rest = &rest[frame.encoded_bytes()..];
@@ -60,7 +60,7 @@ fn blocks(criterion: &mut Criterion) {
             sequence
         });
     });
-    drop(open);
+    drop(sealed);
     let taken = || arena.take().expect("the one of the last lap is back");
     group.bench_function("encode", |bencher| {
         bencher.iter(|| full(taken(), seed).extract().last_sequence);
