@@ -248,6 +248,10 @@ pub trait WriteDevice: Send {
     fn waker(&self) -> Waker;
     /// What this device turned out to be.
     fn info(&self) -> &DeviceInfo;
+    /// How often the kernel was entered so far, where one call submits and waits (the ring); else 0.
+    fn enters(&self) -> u64 {
+        0
+    }
 }
 
 /// A read in flight: fills `slot[..len]` from `offset`.

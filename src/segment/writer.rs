@@ -133,7 +133,7 @@ impl LogWriter {
 
     /// What has been counted.
     pub fn counts(&self) -> WriterCounts {
-        self.counts
+        WriterCounts { enters: self.device.0.enters(), ..self.counts }
     }
 
     /// The last record in the log that is whole on stable storage.

@@ -391,12 +391,13 @@ impl Driver {
             }
             self.shared.counts.note_held(&queue);
             drop(queue);
+            // Before the marks: whoever is woken finds its record counted.
+            self.shared.counts.note_writer(self.writer.counts());
             marks.advance(written, progress.durable.max(marks.durable()));
             if released > 0 {
                 self.released_ns = now;
                 marks.room_changed();
             }
-            self.shared.counts.note_writer(self.writer.counts());
             self.shared.tell_listeners();
         }
         if let Some(cause) = progress.place_again {

@@ -202,7 +202,9 @@ pub(crate) struct Counts {
     records: AtomicU64,
     bytes: AtomicU64,
     segments: AtomicU64,
+    slots: AtomicU64,
     failures: AtomicU64,
+    enters: AtomicU64,
 }
 
 impl Counts {
@@ -214,7 +216,6 @@ impl Counts {
     }
 
     pub(super) fn note_sync(&self, nanoseconds: u64) {
-        self.syncs.fetch_add(1, Ordering::Relaxed);
         self.sync_ns_total.fetch_add(nanoseconds, Ordering::Relaxed);
         self.sync_ns_last.store(nanoseconds, Ordering::Relaxed);
         metrics::histogram!("forebay_sync_duration_seconds").record(nanoseconds as f64 / 1e9);
@@ -224,8 +225,11 @@ impl Counts {
         self.records.store(counts.records, Ordering::Relaxed);
         self.blocks.store(counts.blocks, Ordering::Relaxed);
         self.bytes.store(counts.bytes, Ordering::Relaxed);
+        self.syncs.store(counts.syncs, Ordering::Relaxed);
         self.segments.store(counts.segments, Ordering::Relaxed);
+        self.slots.store(counts.slots, Ordering::Relaxed);
         self.failures.store(counts.failures, Ordering::Relaxed);
+        self.enters.store(counts.enters, Ordering::Relaxed);
     }
 
     /// What the writer has done so far.
@@ -237,8 +241,9 @@ impl Counts {
             bytes: load(&self.bytes),
             syncs: load(&self.syncs),
             segments: load(&self.segments),
-            slots: 0,
+            slots: load(&self.slots),
             failures: load(&self.failures),
+            enters: load(&self.enters),
         }
     }
 }

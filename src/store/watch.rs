@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::config::FullPolicy;
 use crate::error::Result;
 use crate::record::Record;
+use crate::segment::writer::WriterCounts;
 use crate::store::marks::Level;
 use crate::store::shared::Shared;
 use crate::store::{Appended, Full, Patience, Store};
@@ -20,6 +21,11 @@ impl Store {
     /// A look at the marks, for another thread.
     pub fn watch(&self) -> Watch {
         Watch(Arc::clone(&self.shared))
+    }
+
+    /// What has been written since it was opened; whoever waited for a record finds it counted.
+    pub fn counts(&self) -> WriterCounts {
+        self.shared.counts.writer()
     }
 
     /// Bytes of the longest payload that this store takes.

@@ -81,6 +81,8 @@ pub struct RingWriter {
     timeout: Box<types::Timespec>,
     /// Whether a timeout entry was pushed that the kernel has not taken: one at most, so that there is room.
     timeout_is_pushed: bool,
+    /// Calls of `io_uring_enter`.
+    enters: u64,
     info: DeviceInfo,
 }
 
@@ -126,6 +128,7 @@ impl RingWriter {
             wake_is_armed: false,
             timeout: Box::new(types::Timespec::new()),
             timeout_is_pushed: false,
+            enters: 0,
             info: DeviceInfo { backend: "ring", reason, registered_slots },
         })
     }
@@ -240,6 +243,7 @@ impl RingWriter {
     /// One enter: submits what was pushed and, if asked, sleeps until a completion or for `time`.
     fn enter(&mut self, sleep: bool, time: Option<Duration>) -> io::Result<()> {
         let want = usize::from(sleep);
+        self.enters += 1;
         let entered = match time.filter(|_| sleep) {
             None => self.ring.submit_and_wait(want),
             Some(time) if self.has_timed_enter => {
@@ -380,6 +384,10 @@ impl WriteDevice for RingWriter {
 
     fn info(&self) -> &DeviceInfo {
         &self.info
+    }
+
+    fn enters(&self) -> u64 {
+        self.enters
     }
 }
 

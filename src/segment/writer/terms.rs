@@ -121,6 +121,8 @@ pub struct WriterCounts {
     pub slots: u64,
     /// Failed writes and syncs.
     pub failures: u64,
+    /// Calls that submitted to the kernel or waited for it (0: not a ring).
+    pub enters: u64,
 }
 
 /// What became of a block that was handed in.

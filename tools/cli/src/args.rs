@@ -14,6 +14,8 @@ use crate::exit::Done;
 /// Version, commit, and the version of the bytes on disk.
 pub(crate) const VERSION: &str =
     concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("FOREBAY_COMMIT"), ", format 1)");
+/// The commit that was built.
+pub(crate) const COMMIT: &str = env!("FOREBAY_COMMIT");
 const _: () = assert!(forebay::limits::FORMAT_VERSION == 1, "VERSION names the format");
 
 /// A pool between telemetry agents and their central: records flow through memory while the central keeps
@@ -41,7 +43,7 @@ pub(crate) struct Global {
     /// How the log is printed, on stderr
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
     pub(crate) log_format: LogFormat,
-    /// What is logged: error, warn, info (the default; `demo`: warn), debug, trace, or by module
+    /// What is logged: error, warn, info (the default; `demo` and `bench`: warn), debug, trace, or by module
     /// (`forebay=debug,warn`)
     #[arg(long, global = true, value_name = "LEVEL")]
     pub(crate) log_level: Option<String>,
@@ -84,6 +86,9 @@ pub(crate) enum Command {
     Agent(commands::agent::Args),
     /// How a running agent stands
     Status(commands::status::Args),
+    /// Measure the engine beside the raw device, in one run
+    #[command(subcommand)]
+    Bench(commands::bench::Args),
     /// A central for trying things out
     Central(commands::central::Args),
     /// Check, show or print a configuration
@@ -96,9 +101,9 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// What is logged where nobody says: the demonstration tells its events itself.
+    /// What is logged where nobody says: the demonstration and the benches tell what happens themselves.
     pub(crate) fn log_level(&self) -> &'static str {
-        if matches!(self, Self::Demo(_)) { "warn" } else { "info" }
+        if matches!(self, Self::Demo(_) | Self::Bench(_)) { "warn" } else { "info" }
     }
 
     /// Does it.
@@ -112,6 +117,7 @@ impl Command {
             Self::Demo(args) => commands::demo::run(args, global),
             Self::Agent(args) => commands::agent::run(args, global),
             Self::Status(args) => commands::status::run(args, global),
+            Self::Bench(args) => commands::bench::run(args, global),
             Self::Central(args) => commands::central::run(args, global),
             Self::Config(args) => commands::config::run(args, global),
             Self::Completions(args) => commands::completions::run(&args),

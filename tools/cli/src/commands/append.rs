@@ -74,13 +74,23 @@ enum WhenFull {
 
 /// [`Backend`] on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum By {
+pub(crate) enum By {
     /// The ring where the kernel allows it, else blocking calls
     Auto,
     /// Only through io_uring
     Ring,
     /// Only through blocking calls
     Blocking,
+}
+
+impl From<By> for Backend {
+    fn from(by: By) -> Self {
+        match by {
+            By::Auto => Self::Auto,
+            By::Ring => Self::Ring,
+            By::Blocking => Self::Blocking,
+        }
+    }
 }
 
 impl Args {
@@ -96,16 +106,13 @@ impl Args {
             WhenFull::DropOldest => FullPolicy::DropOldest,
             WhenFull::DropNewest => FullPolicy::DropNewest,
         };
-        config.write.backend = match self.backend {
-            By::Auto => Backend::Auto,
-            By::Ring => Backend::Ring,
-            By::Blocking => Backend::Blocking,
-        };
+        config.write.backend = self.backend.into();
         config
     }
 }
 
-fn sync_policy(text: &str) -> Result<SyncPolicy, String> {
+/// A [`SyncPolicy`] for clap.
+pub(crate) fn sync_policy(text: &str) -> Result<SyncPolicy, String> {
     match text.split_once('=') {
         None if text == "group" => Ok(SyncPolicy::Group),
         None if text == "none" => Ok(SyncPolicy::None),

@@ -2,6 +2,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod append;
+pub(crate) mod bench;
 pub(crate) mod central;
 pub(crate) mod completions;
 pub(crate) mod config;

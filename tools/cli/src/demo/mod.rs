@@ -33,7 +33,6 @@ use self::table::Report;
 use self::watch::{Film, Watch};
 
 mod directory;
-mod peak;
 mod plot;
 mod produce;
 mod progress;

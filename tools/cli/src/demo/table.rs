@@ -7,10 +7,10 @@ use std::fmt::Write as _;
 
 use forebay::event::Event;
 use forebay::ledger::Ledger;
+use forebay_bench::peak::{self, Peak};
 use serde_json::{Value, json};
 
 use crate::central::{Arrival, Totals};
-use crate::demo::peak::{self, Peak};
 use crate::demo::plot::{self, Series};
 use crate::demo::remote::Remote;
 use crate::demo::watch::Film;

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use forebay::Pipeline;
 use forebay::event::Occurrence;
+use forebay_bench::peak::Governed;
 
 use crate::demo::Story;
-use crate::demo::peak::Governed;
 use crate::demo::produce::Pace;
 use crate::demo::progress::{Moment, Screen};
 use crate::demo::remote::Remote;

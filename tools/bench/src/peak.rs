@@ -1,47 +1,51 @@
-//! Was the promise of the governor kept, by what the central saw? Pure.
+//! Was the promise of the governor kept, by what the destination saw? Pure; the demonstration asks it too.
 //!
 //! The promise: in every sliding window, records <= limit x T + burst. So over all windows that begin and end
 //! with an arrival, the most by which records pass limit x T is at most the burst.
 
-use crate::central::Arrival;
+/// When something arrived, in milliseconds of one clock; how many records; how many bytes.
+pub type Arrival = (u64, u64, u64);
 
 /// The governor as it stood at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Governed {
-    /// Milliseconds since 1970.
-    pub(super) at_ms: u64,
-    pub(super) limit_per_second: u64,
-    pub(super) burst: u64,
+pub struct Governed {
+    /// Milliseconds of the arrivals' clock.
+    pub at_ms: u64,
+    /// Records a second that may go.
+    pub limit_per_second: u64,
+    /// Records that may go at once.
+    pub burst: u64,
 }
 
 /// The worst that was seen.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Peak {
+pub struct Peak {
     /// Records of the window that passed limit x T by most.
-    pub(super) records: u64,
+    pub records: u64,
     /// Its length.
-    pub(super) seconds: f64,
+    pub seconds: f64,
     /// limit x T of that window, without the burst.
-    pub(super) granted: f64,
+    pub granted: f64,
     /// What may pass it.
-    pub(super) burst: u64,
+    pub burst: u64,
     /// Records of the busiest second.
-    pub(super) busiest_second: u64,
+    pub busiest_second: u64,
 }
 
 impl Peak {
-    pub(super) fn is_held(&self) -> bool {
+    /// Whether the promise was kept.
+    pub fn is_held(&self) -> bool {
         self.records as f64 <= self.granted + self.burst as f64
     }
 
     /// By how much it passed limit x T.
-    pub(super) fn above(&self) -> f64 {
+    pub fn above(&self) -> f64 {
         (self.records as f64 - self.granted).max(0.0)
     }
 }
 
 /// The worst of all windows within `from_ms..=to_ms`; `None` when nothing arrived there.
-pub(super) fn measure(arrivals: &[Arrival], governed: &[Governed], from_ms: u64, to_ms: u64) -> Option<Peak> {
+pub fn measure(arrivals: &[Arrival], governed: &[Governed], from_ms: u64, to_ms: u64) -> Option<Peak> {
     let within: Vec<_> = arrivals.iter().filter(|(at, ..)| (from_ms..=to_ms).contains(at)).collect();
     let mut worst: Option<Peak> = None;
     // Where the worst window that ends here begins: its index, records before it, and limit x time before it.
