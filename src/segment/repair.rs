@@ -102,7 +102,7 @@ impl LogReader {
                 let (epoch, place, bytes) = (found.epoch, piece.place, found.end - found.start);
                 let slot = position.slot;
                 let item = Item { epoch, record, place, slot, offset, absent: Absent::Lost };
-                return Ok(match self.assembly.take(&item, || true, batch, bounds) {
+                return Ok(match self.assembly.take(&item, true, batch, bounds) {
                     Taken::Stop(fill) => Some(fill),
                     Taken::Passed => {
                         repair.search.advance(bytes);

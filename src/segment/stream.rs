@@ -100,14 +100,17 @@ impl Stream {
     }
 
     /// Starts reads as far as the window goes, and takes what has come back.
-    pub(crate) fn pump(&mut self, segments: &dyn Segments) -> io::Result<()> {
+    fn pump(&mut self, segments: &dyn Segments) -> io::Result<()> {
         self.plan(segments)?;
+        let mut is_told = false;
         // A short read comes back as the wish to read its rest, so that asking once is not enough.
         while self.submit_next() {
             while self.submit_next() {}
             self.wait(Wait::Now)?;
+            is_told = true;
         }
-        if self.window.in_flight() > 0 { self.wait(Wait::Now) } else { Ok(()) }
+        let is_wanting = self.window.front().is_none() && self.window.in_flight() > 0;
+        if is_wanting && !is_told { self.wait(Wait::Now) } else { Ok(()) }
     }
 
     /// Submits one more read, if the window and the arena have room.
@@ -171,14 +174,16 @@ impl Stream {
         self.device.waker()
     }
 
-    /// Brings the block at `offset` together. Offsets only ascend between two restarts.
-    pub(crate) fn block(&mut self, segment: u64, offset: u64) -> Ready {
+    /// Brings the block at `offset` together. Offsets only ascend between two restarts. The device is told of
+    /// more to read once a chunk, not once a block: small blocks cost no system call.
+    pub(crate) fn block(&mut self, segments: &dyn Segments, segment: u64, offset: u64) -> io::Result<Ready> {
+        let mut is_pumped = false;
         loop {
             if !self.carry.is_empty() {
                 let header = BlockHeader::read(&self.carry, self.store, segment, offset);
                 let wanted = header.map_or(0, |header| header.block_length.get() as usize);
                 if self.carry.len() >= wanted {
-                    return Ready::Here;
+                    return Ok(Ready::Here);
                 }
                 let have = self.carry.len();
                 let at = offset + have as u64;
@@ -191,15 +196,18 @@ impl Stream {
             {
                 let header = BlockHeader::read(bytes, self.store, segment, offset);
                 if header.is_none_or(|header| header.block_length.get() as usize <= bytes.len()) {
-                    return Ready::Here;
+                    return Ok(Ready::Here);
                 }
                 self.carry.extend_from_slice(bytes);
             }
             match self.next_chunk(segment) {
+                // The window has moved on, and there is room in it again.
                 Some(Ready::Here) => {}
-                Some(other) => return other,
-                None => return Ready::Missing,
+                other if is_pumped => return Ok(other.unwrap_or(Ready::Missing)),
+                _ => {}
             }
+            self.pump(segments)?;
+            is_pumped = true;
         }
     }
 

@@ -10,7 +10,7 @@
 //! survey finds is sound, not necessarily alive: [`live_blocks`] drops the leftovers of older epochs.
 //! It knows no queue, no cursor and no catalog, and writes nothing.
 
-use crate::block::{BlockView, Found};
+use crate::block::BlockView;
 use crate::io::{File, Slot};
 use crate::position::{Epoch, StoreId};
 use crate::record::Frame;
@@ -142,8 +142,7 @@ pub fn survey_until(
             filled = 0;
             continue;
         }
-        let view = header.and_then(|_| BlockView::read(bytes, target.store, target.segment, offset));
-        let block = view.map(|view| BlockInfo::new(&view, offset, target.store, proof));
+        let block = header.and_then(|_| BlockInfo::read(bytes, target, offset, proof));
         offset += block.as_ref().map_or(ALIGNMENT as u64, |block| block.block_length);
         if block.is_some_and(|block| block.end() <= end && is_enough(block)) {
             return;
@@ -152,7 +151,12 @@ pub fn survey_until(
 }
 
 impl BlockInfo {
-    fn new(view: &BlockView<'_>, offset: u64, store: StoreId, proof: Proof) -> Self {
+    fn read(bytes: &[u8], target: Target<'_>, offset: u64, proof: Proof) -> Option<Self> {
+        let (store, segment) = (target.store, target.segment);
+        let (view, damaged) = match proof {
+            Proof::Headers => (BlockView::read(bytes, store, segment, offset)?, Vec::new()),
+            Proof::Records => BlockView::read_proven(bytes, store, segment, offset)?,
+        };
         let header = view.header();
         let mut info = Self {
             offset,
@@ -168,19 +172,12 @@ impl BlockInfo {
             record_bytes: 0,
             first_timestamp: header.first_timestamp.get(),
             last_timestamp: header.first_timestamp.get(),
-            damaged: Vec::new(),
+            damaged,
         };
         for (frame, sequence) in view.frames().zip(info.first_sequence..) {
             info.count(&frame, sequence);
         }
-        if proof == Proof::Records {
-            let damaged = view.records(store).filter_map(|found| match found {
-                Found::Sound(_) => None,
-                Found::Damaged(sequence) => Some(sequence),
-            });
-            info.damaged.extend(damaged);
-        }
-        info
+        Some(info)
     }
 
     fn count(&mut self, frame: &Frame<'_>, sequence: u64) {
