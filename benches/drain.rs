@@ -46,7 +46,6 @@ impl Logs {
         config.spill = SpillMode::Always;
         config.queue.full = FullPolicy::Block;
         config.disk_bytes_cap = Some(CAP_BYTES);
-        config.disk.segment_bytes = Some(64 << 20);
         let store = Store::open(&config).unwrap();
         for timestamp in 0..records {
             let _ = store.append_blocking(&Record::new(&PAYLOAD, timestamp), Level::Accepted).unwrap();

@@ -14,7 +14,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::block::{BlockView, prove};
-use crate::io::{Arena, File, ReadDevice, Wait, Waker};
+use crate::io::{Arena, Backend, Disk, File, ReadDevice, Wait, Waker};
 use crate::position::{Epoch, StoreId};
 use crate::record::{Frame, Seed};
 use crate::segment::assembly::{Absent, Assembly, Bounds, Item, Taken};
@@ -140,12 +140,24 @@ enum Judged {
 }
 
 impl LogReader {
-    /// A reader at no position: [`LogReader::seek`] first. Keeps at most `window_chunks + 1` slots of `arena`,
-    /// which nobody else takes slots of; a chunk is a slot.
+    /// A reader at no position: [`LogReader::seek`] first. Begins with `window_chunks` chunks ahead, at most one
+    /// less than `arena` has slots, which nobody else takes slots of; a chunk is a slot.
     pub fn new(device: Box<dyn ReadDevice>, arena: Arc<Arena>, store: StoreId, window_chunks: usize) -> Self {
+        Self::over(Stream::new(device, arena, store, window_chunks))
+    }
+
+    /// As [`LogReader::new`], with a device and an arena of its own. Not for a thread that runs a tokio runtime.
+    ///
+    /// # Errors
+    /// No memory, or no device.
+    pub fn on(disk: &dyn Disk, store: StoreId, backend: Backend) -> io::Result<Self> {
+        Stream::on(disk, store, backend).map(Self::over)
+    }
+
+    fn over(stream: Stream) -> Self {
         Self {
-            store,
-            stream: Stream::new(device, arena, store, window_chunks),
+            store: stream.store(),
+            stream,
             epochs: Epochs::default(),
             position: None,
             open: None,
@@ -399,7 +411,7 @@ impl LogReader {
             return Judged::None;
         };
         let (first, last) = (header.first_sequence.get(), header.last_sequence.get());
-        if !self.may_follow(position, next, header.epoch(), first, last) {
+        if !may_follow(&self.epochs, position, next, header.epoch(), first, last) {
             return Judged::None;
         }
         // What nobody wants needs no proof.
@@ -410,22 +422,6 @@ impl LogReader {
         } else {
             Judged::Broken(*header)
         }
-    }
-
-    /// Whether a sound block may come here: no leftover, nothing that the next segment holds again.
-    pub(super) fn may_follow(
-        &self,
-        position: Position,
-        next: Option<&Segment>,
-        epoch: Epoch,
-        first: u64,
-        last: u64,
-    ) -> bool {
-        let goes_on = first > position.last_sequence || (first == last && first == position.last_sequence);
-        goes_on
-            && epoch >= position.epoch
-            && !self.epochs.is_stale(epoch, first)
-            && next.is_none_or(|next| first < next.base_sequence)
     }
 
     /// Begins the block at the position: names what is missing before it, passes it when nobody wants it,
@@ -495,4 +491,20 @@ impl LogReader {
     pub fn waker(&self) -> Waker {
         self.stream.waker()
     }
+}
+
+/// Whether a sound block may come at `position`: no leftover, nothing that the next segment holds again.
+pub(super) fn may_follow(
+    epochs: &Epochs,
+    position: Position,
+    next: Option<&Segment>,
+    epoch: Epoch,
+    first: u64,
+    last: u64,
+) -> bool {
+    let goes_on = first > position.last_sequence || (first == last && first == position.last_sequence);
+    goes_on
+        && epoch >= position.epoch
+        && !epochs.is_stale(epoch, first)
+        && next.is_none_or(|next| first < next.base_sequence)
 }
