@@ -246,7 +246,7 @@ pub enum Found<'a> {
 /// How far the records from `at` on, of `sequence` and those behind it, prove themselves; those that begin at or
 /// behind `enough` are not looked at. A checksum waits for itself, one word after the other; with nothing else
 /// between, the processor works on those of several records at once.
-pub(crate) fn prove(bytes: &[u8], mut at: usize, enough: usize, sequence: &mut u64, seed: Seed) -> usize {
+pub(crate) fn proven_to(bytes: &[u8], mut at: usize, enough: usize, sequence: &mut u64, seed: Seed) -> usize {
     while at < enough
         && let Some(frame) = Frame::parse(&bytes[at..])
         && frame.verify(seed, *sequence).is_some()
@@ -300,7 +300,7 @@ impl<'a> BlockView<'a> {
     fn proves_itself(&self, store: StoreId) -> bool {
         let seed = Seed::new(store, self.header.epoch());
         let mut sequence = self.header.first_sequence.get();
-        let proven = prove(self.frames, 0, usize::MAX, &mut sequence, seed);
+        let proven = proven_to(self.frames, 0, usize::MAX, &mut sequence, seed);
         let last = self.header.last_sequence.get();
         proven == self.frames.len() && sequence == last.wrapping_add(1) && self.count_is_right()
     }

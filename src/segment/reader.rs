@@ -13,7 +13,7 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::block::{BlockView, prove};
+use crate::block::{BlockView, proven_to};
 use crate::io::{Arena, Backend, Disk, File, ReadDevice, Wait, Waker};
 use crate::position::{Epoch, StoreId};
 use crate::record::{Frame, Seed};
@@ -277,7 +277,7 @@ impl LogReader {
             }
             if open.at >= open.proven_to {
                 let (enough, mut sequence) = (open.at + PROVEN_BYTES, open.sequence);
-                open.proven_to = prove(&bytes[..open.end], open.at, enough, &mut sequence, seed);
+                open.proven_to = proven_to(&bytes[..open.end], open.at, enough, &mut sequence, seed);
             }
             let is_sound = open.at < open.proven_to;
             if !is_sound && !open.headers_are_proven {
