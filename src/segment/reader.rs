@@ -300,7 +300,7 @@ impl LogReader {
                 return Ok(Some(Fill::Damaged(damage)));
             }
         }
-        if open.sequence != open.last_sequence + 1 && !open.headers_are_proven {
+        if open.sequence != open.last_sequence.wrapping_add(1) && !open.headers_are_proven {
             return self.doubt(segments, segment, position, open);
         }
         self.pass(position, open.epoch, open.last_sequence, open.block_length);
