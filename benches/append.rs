@@ -18,7 +18,7 @@ use forebay::store::{Level, Store};
 use race::{GROUP_RECORDS, Lap, PAYLOAD_BYTES, PlainLog, is_measuring, race};
 
 const LAP_RECORDS: u64 = 1_000_000;
-const PAIRS: usize = 9;
+const ROUNDS: usize = 9;
 const CAP_BYTES: u64 = 900 << 20;
 
 const PAYLOAD: [u8; PAYLOAD_BYTES] = [0x5a; PAYLOAD_BYTES];
@@ -53,19 +53,19 @@ fn scratch() -> tempfile::TempDir {
 }
 
 fn race_fresh() {
-    let ours = || {
+    let mut ours = || {
         let directory = scratch();
         let store = open(directory.path());
         let lap = Lap::of(LAP_RECORDS, || append(&store, LAP_RECORDS));
         store.close().unwrap();
         lap
     };
-    let plain = || {
+    let mut plain = || {
         let directory = scratch();
         let mut log = PlainLog::open(&directory.path().join("plain"));
         Lap::of(LAP_RECORDS, || log.append(&PAYLOAD, LAP_RECORDS))
     };
-    race("append, fresh files", PAIRS, ours, plain);
+    race("append, fresh files", ROUNDS, &mut [("forebay", &mut ours), ("buffered file", &mut plain)]);
 }
 
 fn race_recycled() {
@@ -73,12 +73,12 @@ fn race_recycled() {
     let store = open(directory.path());
     println!("\nwrite device: {:?}", store.device());
     let plain_path = directory.path().join("plain");
-    let ours = || {
+    let mut ours = || {
         let lap = Lap::of(LAP_RECORDS, || append(&store, LAP_RECORDS));
         recycle(&store);
         lap
     };
-    let plain = || {
+    let mut plain = || {
         let mut log = PlainLog::open(&plain_path);
         Lap::of(LAP_RECORDS, || log.append(&PAYLOAD, LAP_RECORDS))
     };
@@ -88,7 +88,7 @@ fn race_recycled() {
         recycle(&store);
     }
     PlainLog::open(&plain_path).append(&PAYLOAD, LAP_RECORDS);
-    race("append, recycled files", PAIRS, ours, plain);
+    race("append, recycled files", ROUNDS, &mut [("forebay", &mut ours), ("buffered file", &mut plain)]);
 }
 
 /// Criterion's own figures, for as many groups of [`GROUP_RECORDS`] records as it asks for: one behind the other,

@@ -243,6 +243,20 @@ pub enum Found<'a> {
     Damaged(u64),
 }
 
+/// How far the records from `at` on, of `sequence` and those behind it, prove themselves; those that begin at or
+/// behind `enough` are not looked at. A checksum waits for itself, one word after the other; with nothing else
+/// between, the processor works on those of several records at once.
+pub(crate) fn proven_to(bytes: &[u8], mut at: usize, enough: usize, sequence: &mut u64, seed: Seed) -> usize {
+    while at < enough
+        && let Some(frame) = Frame::parse(&bytes[at..])
+        && frame.verify(seed, *sequence).is_some()
+    {
+        at += frame.encoded_bytes();
+        *sequence = sequence.wrapping_add(1);
+    }
+    at
+}
+
 /// A block that was read from disk: its header is proven, its records are proven one by one.
 #[derive(Debug, Clone, Copy)]
 pub struct BlockView<'a> {
@@ -254,10 +268,47 @@ impl<'a> BlockView<'a> {
     /// The block at the front of `bytes`, if header and record headers are sound and belong to this place.
     /// `bytes` may be longer than the block; a block that reaches beyond them is none (see [`BlockHeader::read`]).
     pub fn read(bytes: &'a [u8], store: StoreId, segment: u64, offset: u64) -> Option<Self> {
+        Self::unproven(bytes, store, segment, offset).filter(Self::frames_are_sound)
+    }
+
+    /// As [`BlockView::read`], and the records in it that are damaged. Each byte is looked at once: where every
+    /// record proves itself, that leaves nothing for the checksum over their headers to prove.
+    pub fn read_proven(
+        bytes: &'a [u8],
+        store: StoreId,
+        segment: u64,
+        offset: u64,
+    ) -> Option<(Self, Vec<u64>)> {
+        let view = Self::unproven(bytes, store, segment, offset)?;
+        if view.proves_itself(store) {
+            return Some((view, Vec::new()));
+        }
+        let damaged = |found| match found {
+            Found::Sound(_) => None,
+            Found::Damaged(sequence) => Some(sequence),
+        };
+        view.frames_are_sound().then(|| (view, view.records(store).filter_map(damaged).collect()))
+    }
+
+    fn unproven(bytes: &'a [u8], store: StoreId, segment: u64, offset: u64) -> Option<Self> {
         let header = BlockHeader::read(bytes, store, segment, offset)?;
         let end = BLOCK_HEADER_BYTES + header.stored_length.get() as usize;
-        let view = Self { header, frames: bytes.get(BLOCK_HEADER_BYTES..end)? };
-        view.frames_are_sound().then_some(view)
+        Some(Self { header, frames: bytes.get(BLOCK_HEADER_BYTES..end)? })
+    }
+
+    /// Every record that the header speaks of is there, and right.
+    fn proves_itself(&self, store: StoreId) -> bool {
+        let seed = Seed::new(store, self.header.epoch());
+        let mut sequence = self.header.first_sequence.get();
+        let proven = proven_to(self.frames, 0, usize::MAX, &mut sequence, seed);
+        let last = self.header.last_sequence.get();
+        proven == self.frames.len() && sequence == last.wrapping_add(1) && self.count_is_right()
+    }
+
+    fn count_is_right(&self) -> bool {
+        let (first, last) = (self.header.first_sequence.get(), self.header.last_sequence.get());
+        self.header.codec == 0
+            && u64::from(self.header.record_count.get()) == last.wrapping_sub(first).wrapping_add(1)
     }
 
     /// Its header.
@@ -302,10 +353,9 @@ impl<'a> BlockView<'a> {
             count += 1;
             rest = &rest[frame.encoded_bytes()..];
         }
-        self.header.codec == 0
+        self.count_is_right()
             && rest.is_empty()
             && count == u64::from(self.header.record_count.get())
-            && count == self.header.last_sequence.get().wrapping_sub(first).wrapping_add(1)
             && checksum == self.header.records_checksum.get()
     }
 }

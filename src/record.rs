@@ -126,6 +126,7 @@ impl Seed {
         crc32c::crc32c_append(self.0, &identity.0)
     }
 
+    #[inline]
     fn checksum(self, sequence: u64, header: &RecordHeader, body: &[u8]) -> u32 {
         crc32c::crc32c_append(self.begin(sequence, header.words()), body)
     }
@@ -226,6 +227,7 @@ pub struct Frame<'a> {
 
 impl<'a> Frame<'a> {
     /// Reads the frame at the front of `bytes`; `None` where its shape is impossible.
+    #[inline]
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {
         let (header, rest) = RecordHeader::ref_from_prefix(bytes).ok()?;
         let part = Part::from_byte(header.part)?;
@@ -260,6 +262,7 @@ impl<'a> Frame<'a> {
     }
 
     /// The frame as the record `sequence` of that epoch, if its checksum says that it is.
+    #[inline]
     pub fn verify(&self, seed: Seed, sequence: u64) -> Option<Piece<'a>> {
         if self.sequence_low() != sequence as u32
             || self.header.checksum.get() != seed.checksum(sequence, self.header, self.body)

@@ -122,6 +122,7 @@ impl Batch {
     }
 
     /// Takes a copy of one record, behind the last one.
+    #[inline]
     pub fn push(&mut self, record: RecordRef<'_>) {
         debug_assert!(self.last_sequence() < record.sequence, "a batch ascends");
         let start = self.bytes.len();
@@ -264,6 +265,7 @@ pub struct CopyLimits {
 
 impl CopyLimits {
     /// Whether `record` is not to be copied any more; `start` is what the batch had when the call began, in bytes.
+    #[inline]
     pub(crate) fn reached(&self, batch: &Batch, start: usize, record: &RecordRef<'_>) -> bool {
         let bytes = record.key.len() + record.payload.len();
         batch.record_count() >= self.records_max

@@ -1,4 +1,4 @@
-//! Two ways to do one thing, measured side by side: laps in alternation, medians, and the ratio of each pair.
+//! Ways to do one thing, measured side by side: laps in turns, medians, and the ratios of each round.
 //!
 //! A shared machine is noisy, so only ratios of neighbouring laps count. Owns the clock readings, the baseline's
 //! file format and the table; does not know what a store is.
@@ -66,29 +66,34 @@ pub(crate) fn is_measuring() -> bool {
     std::env::args().any(|argument| argument == "--bench")
 }
 
-/// Runs `pairs` pairs of laps, alternating who goes first, and prints medians, spread and ratio.
-pub(crate) fn race(title: &str, pairs: usize, mut ours: impl FnMut() -> Lap, mut plain: impl FnMut() -> Lap) {
-    let (mut our_laps, mut plain_laps) = (Vec::new(), Vec::new());
-    for pair in 0..pairs {
-        if pair % 2 == 0 {
-            our_laps.push(ours());
-            plain_laps.push(plain());
-        } else {
-            plain_laps.push(plain());
-            our_laps.push(ours());
+/// One way to do it.
+pub(crate) type Lane<'a> = (&'a str, &'a mut dyn FnMut() -> Lap);
+
+/// Runs `rounds` rounds of one lap each, the lanes taking turns to begin, and prints medians, spread, and the
+/// ratios of the first lane to each of the others, round by round.
+pub(crate) fn race(title: &str, rounds: usize, lanes: &mut [Lane<'_>]) {
+    let mut laps: Vec<Vec<Lap>> = lanes.iter().map(|_| Vec::with_capacity(rounds)).collect();
+    for round in 0..rounds {
+        for turn in 0..lanes.len() {
+            let lane = (round + turn) % lanes.len();
+            laps[lane].push(lanes[lane].1());
         }
     }
-    println!("\n{title}: {pairs} interleaved pairs of {} records of {PAYLOAD_BYTES} B", our_laps[0].records);
+    println!("\n{title}: {rounds} interleaved rounds of {} records of {PAYLOAD_BYTES} B", laps[0][0].records);
     println!("{:14} {:>22} {:>11} {:>14}", "", "MB/s median (min-max)", "M records/s", "CPU ns/record");
-    print_row("forebay", &our_laps);
-    print_row("buffered file", &plain_laps);
-    let pairs = || our_laps.iter().zip(&plain_laps);
-    let speed = spread(pairs().map(|(a, b)| a.megabytes_per_second() / b.megabytes_per_second()));
-    let cpu = spread(pairs().map(|(a, b)| a.cpu_ns_per_record() / b.cpu_ns_per_record()));
-    println!(
-        "ratio          speed x{:.2} ({:.2}-{:.2})   CPU x{:.2} ({:.2}-{:.2})",
-        speed[1], speed[0], speed[2], cpu[1], cpu[0], cpu[2]
-    );
+    for ((name, _), laps) in lanes.iter().zip(&laps) {
+        print_row(name, laps);
+    }
+    let (ours, others) = laps.split_first().expect("somebody runs");
+    for ((name, _), theirs) in lanes[1..].iter().zip(others) {
+        let rounds = || ours.iter().zip(theirs);
+        let speed = spread(rounds().map(|(a, b)| a.megabytes_per_second() / b.megabytes_per_second()));
+        let cpu = spread(rounds().map(|(a, b)| a.cpu_ns_per_record() / b.cpu_ns_per_record()));
+        println!(
+            "to {name:14} speed x{:.2} ({:.2}-{:.2})   CPU x{:.2} ({:.2}-{:.2})",
+            speed[1], speed[0], speed[2], cpu[1], cpu[0], cpu[2]
+        );
+    }
 }
 
 fn print_row(name: &str, laps: &[Lap]) {

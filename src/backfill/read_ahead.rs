@@ -143,6 +143,14 @@ impl<B> ReadAhead<B> {
         last.end = end;
     }
 
+    /// Whoever reads had to wait: a window that is full becomes one chunk deeper, up to `window_chunks_max`. So
+    /// it is as deep as the device is slow to answer, and stays so.
+    pub fn deepen(&mut self, window_chunks_max: usize) {
+        if self.window_chunks < window_chunks_max && self.buffer_count() >= self.window_chunks {
+            self.window_chunks += 1;
+        }
+    }
+
     /// The next chunk to submit; `None` while the window is full, or when there is nothing left to read.
     #[expect(clippy::should_implement_trait, reason = "it is no iterator: None is not the end")]
     pub fn next(&mut self) -> Option<Chunk> {
@@ -402,6 +410,8 @@ mod tests {
         Grow(u64),
         Extend(u64, u64),
         Seek(u64, u64),
+        /// At most so deep.
+        Deepen(usize),
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -414,6 +424,7 @@ mod tests {
             3 => (0..6_u64).prop_map(Step::Grow),
             2 => (0..3_u64, 0..9_u64).prop_map(|(start, blocks)| Step::Extend(start, blocks)),
             1 => (0..3_u64, 0..20_u64).prop_map(|(start, blocks)| Step::Seek(start, blocks)),
+            1 => (1..9_usize).prop_map(Step::Deepen),
         ];
         proptest::collection::vec(step, 1..150)
     }
@@ -528,6 +539,12 @@ mod tests {
                     self.held = 0;
                     self.oldest_valid = u64::MAX;
                     self.range(segment, offset, end);
+                }
+                Step::Deepen(most) => {
+                    let is_full = self.out.len() + self.held >= self.window_chunks;
+                    self.window_chunks += usize::from(is_full && self.window_chunks < most);
+                    self.window.deepen(most);
+                    assert_eq!(self.window.window_chunks, self.window_chunks, "only a full one, by one");
                 }
             }
         }

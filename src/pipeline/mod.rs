@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::event::{Event, Occurrence};
 use crate::governor::{Estimate, GovernorSettings};
 use crate::io::real::RealDisk;
-use crate::io::{Arena, DeviceOptions, Disk, Waker};
+use crate::io::{Disk, Waker};
 use crate::queue::spill::SpillSettings;
 use crate::record::Record;
 use crate::segment::reader::LogReader;
@@ -40,12 +40,6 @@ pub use load::Status;
 use feed::Feed;
 use journal::{Board, Journal};
 use reactor::{Parts, Reactor};
-
-/// Chunks that the reactor reads ahead; the reader holds one slot more.
-const READ_SLOTS: usize = 9;
-
-/// Bytes of each; with the reader's own the 2.5 MiB that are registered for reading.
-const READ_SLOT_BYTES: usize = 256 * 1024;
 
 /// How often a cursor is written while it moves: it bounds what is repeated after a crash.
 const CURSOR_INTERVAL_NS: u64 = 1_000_000_000;
@@ -221,16 +215,8 @@ impl Start {
     }
 
     fn feed(shared: &Arc<Shared>, config: &Config, destination: usize) -> Result<Feed> {
-        let arena = Arena::new(READ_SLOT_BYTES, READ_SLOTS + 1)
-            .map_err(|error| Error::io("the read-ahead buffers can't be mapped", error))?;
-        let options = DeviceOptions {
-            backend: config.write.backend,
-            in_flight_count_max: READ_SLOTS,
-            registered_bytes_max: (READ_SLOTS + 1) * READ_SLOT_BYTES,
-        };
-        let device = shared.disk.read_device(&arena, options);
-        let device = device.map_err(|error| Error::io("no read device: see the cause", error))?;
-        let reader = LogReader::new(device, arena, shared.store, READ_SLOTS);
+        let reader = LogReader::on(&*shared.disk, shared.store, config.write.backend)
+            .map_err(|error| Error::io("no read device: see the cause", error))?;
         let from_memory = config.spill == SpillMode::Threshold;
         Ok(Feed::new(Arc::clone(shared), reader, destination, from_memory))
     }

@@ -10,7 +10,7 @@ pub mod room;
 pub mod salvage;
 pub mod scan;
 pub mod snapshot;
-mod stream;
+pub(crate) mod stream;
 pub mod survey;
 mod walk;
 pub mod writer;

@@ -13,8 +13,8 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::block::BlockView;
-use crate::io::{Arena, File, ReadDevice, Wait, Waker};
+use crate::block::{BlockView, proven_to};
+use crate::io::{Arena, Backend, Disk, File, ReadDevice, Wait, Waker};
 use crate::position::{Epoch, StoreId};
 use crate::record::{Frame, Seed};
 use crate::segment::assembly::{Absent, Assembly, Bounds, Item, Taken};
@@ -25,6 +25,9 @@ use crate::segment::salvage::Search;
 use crate::segment::stream::{Ready, Stream};
 use crate::segment::survey::Epochs;
 use crate::sink::{Batch, CopyLimits};
+
+/// Bytes of records that are proven in one go: they stay in the nearest cache until they are copied.
+const PROVEN_BYTES: usize = 16 * 1024;
 
 /// Where a reader learns which segments there are. A snapshot's answers stay; a live store's grow.
 pub trait Segments {
@@ -102,9 +105,14 @@ struct Open {
     /// The next frame, from the block's beginning.
     at: usize,
     end: usize,
+    /// Every record from `at` up to here proved itself.
+    proven_to: usize,
     sequence: u64,
+    first_sequence: u64,
     last_sequence: u64,
     block_length: u64,
+    /// The block's checksum over its records' headers was asked, and they are those that were written.
+    headers_are_proven: bool,
 }
 
 /// A stretch where no block can be believed.
@@ -123,21 +131,33 @@ pub(super) struct Repair {
 
 /// A block at the position, judged.
 enum Judged {
-    /// Its records can be copied.
+    /// Its header is sound; each of its records proves itself as it is copied.
     Sound(BlockHeader),
-    /// Its header is sound, those of its records are not.
+    /// Its header is sound, and its records cannot be walked along.
     Broken(BlockHeader),
     /// None that may be here.
     None,
 }
 
 impl LogReader {
-    /// A reader at no position: [`LogReader::seek`] first. Keeps at most `window_chunks + 1` slots of `arena`,
-    /// which nobody else takes slots of; a chunk is a slot.
+    /// A reader at no position: [`LogReader::seek`] first. Begins with `window_chunks` chunks ahead, at most one
+    /// less than `arena` has slots, which nobody else takes slots of; a chunk is a slot.
     pub fn new(device: Box<dyn ReadDevice>, arena: Arc<Arena>, store: StoreId, window_chunks: usize) -> Self {
+        Self::over(Stream::new(device, arena, store, window_chunks))
+    }
+
+    /// As [`LogReader::new`], with a device and an arena of its own. Not for a thread that runs a tokio runtime.
+    ///
+    /// # Errors
+    /// No memory, or no device.
+    pub fn on(disk: &dyn Disk, store: StoreId, backend: Backend) -> io::Result<Self> {
+        Stream::on(disk, store, backend).map(Self::over)
+    }
+
+    fn over(stream: Stream) -> Self {
         Self {
-            store,
-            stream: Stream::new(device, arena, store, window_chunks),
+            store: stream.store(),
+            stream,
             epochs: Epochs::default(),
             position: None,
             open: None,
@@ -226,7 +246,7 @@ impl LogReader {
             return self.mend(segments, &segment, batch, bounds);
         }
         match self.open {
-            Some(open) => Ok(self.deliver(position, open, batch, bounds)),
+            Some(open) => self.deliver(segments, &segment, position, open, batch, bounds),
             None => self.next_block(segments, &segment, position, batch, bounds),
         }
     }
@@ -237,36 +257,95 @@ impl LogReader {
         Fill::Recycled
     }
 
-    /// Copies the records of the open block.
+    /// Copies the records of the open block. Each proves itself: that leaves nothing for the checksum over their
+    /// headers to prove, which is asked only where one does not.
     fn deliver(
         &mut self,
+        segments: &dyn Segments,
+        segment: &Segment,
         position: Position,
         mut open: Open,
         batch: &mut Batch,
         bounds: &Bounds,
-    ) -> Option<Fill> {
+    ) -> io::Result<Option<Fill>> {
         let seed = Seed::new(self.store, open.epoch);
         let bytes = self.stream.bytes(position.segment, position.offset);
-        while let Some(frame) = bytes.get(open.at..open.end).and_then(Frame::parse) {
+        while open.at < open.end {
+            if open.sequence > bounds.readable {
+                self.open = Some(open);
+                return Ok(Some(Fill::Drained));
+            }
+            if open.at >= open.proven_to {
+                let (enough, mut sequence) = (open.at + PROVEN_BYTES, open.sequence);
+                open.proven_to = proven_to(&bytes[..open.end], open.at, enough, &mut sequence, seed);
+            }
+            let is_sound = open.at < open.proven_to;
+            if !is_sound && !open.headers_are_proven {
+                return self.doubt(segments, segment, position, open);
+            }
+            let Some(frame) = Frame::parse(&bytes[open.at..open.end]) else { break };
             let offset = position.offset + open.at as u64;
             let (record, place) = frame.contents(open.sequence);
-            let is_sound = || frame.verify(seed, record.sequence).is_some();
             let item =
                 Item { epoch: open.epoch, record, place, slot: position.slot, offset, absent: Absent::Jump };
             let taken = self.assembly.take(&item, is_sound, batch, bounds);
             if let Taken::Stop(fill) = taken {
                 self.open = Some(open);
-                return Some(fill);
+                return Ok(Some(fill));
             }
             open.at += frame.encoded_bytes();
             open.sequence += 1;
             if let Taken::Lost(damage) = taken {
                 self.open = Some(open);
-                return Some(Fill::Damaged(damage));
+                return Ok(Some(Fill::Damaged(damage)));
             }
         }
+        if open.sequence != open.last_sequence.wrapping_add(1) && !open.headers_are_proven {
+            return self.doubt(segments, segment, position, open);
+        }
         self.pass(position, open.epoch, open.last_sequence, open.block_length);
-        None
+        Ok(None)
+    }
+
+    /// A frame of the open block is not what it should be: do the block's own checksums at least prove where each
+    /// frame begins? Then one record is damaged, else the rest is searched for what is whole.
+    fn doubt(
+        &mut self,
+        segments: &dyn Segments,
+        segment: &Segment,
+        position: Position,
+        open: Open,
+    ) -> io::Result<Option<Fill>> {
+        let bytes = self.stream.bytes(position.segment, position.offset);
+        let view = BlockView::read(bytes, self.store, position.segment, position.offset);
+        if view.is_some() {
+            self.open = Some(Open { headers_are_proven: true, ..open });
+        } else {
+            self.open = None;
+            self.search(segments, segment, position, open)?;
+        }
+        Ok(None)
+    }
+
+    /// Repairs a block whose header is sound and whose frames are not.
+    fn search(
+        &mut self,
+        segments: &dyn Segments,
+        segment: &Segment,
+        position: Position,
+        block: Open,
+    ) -> io::Result<()> {
+        let until = position.offset + block.block_length;
+        self.repair = Some(Repair {
+            search: Search::new(position.offset, until)?,
+            oldest: block.epoch,
+            newest: block.epoch,
+            file: self.stream.file(segments, segment)?,
+            first_sequence: block.first_sequence,
+            last_sequence: block.last_sequence,
+            until,
+        });
+        Ok(())
     }
 
     fn pass(&mut self, position: Position, epoch: Epoch, last_sequence: u64, block_length: u64) {
@@ -303,8 +382,7 @@ impl LogReader {
             self.enter(segments, &next, position.last_sequence);
             return Ok(None);
         }
-        self.stream.pump(segments)?;
-        let ready = self.stream.block(position.segment, position.offset);
+        let ready = self.stream.block(segments, position.segment, position.offset)?;
         if ready == Ready::Waiting && !self.fetch_next {
             return Ok(Some(Fill::Waiting));
         }
@@ -333,29 +411,17 @@ impl LogReader {
             return Judged::None;
         };
         let (first, last) = (header.first_sequence.get(), header.last_sequence.get());
-        if !self.may_follow(position, next, header.epoch(), first, last) {
+        if !may_follow(&self.epochs, position, next, header.epoch(), first, last) {
             return Judged::None;
         }
         // What nobody wants needs no proof.
         let unwanted = last < self.assembly.next_sequence();
-        let view = BlockView::read(bytes, self.store, position.segment, position.offset);
-        if unwanted || view.is_some() { Judged::Sound(*header) } else { Judged::Broken(*header) }
-    }
-
-    /// Whether a sound block may come here: no leftover, nothing that the next segment holds again.
-    pub(super) fn may_follow(
-        &self,
-        position: Position,
-        next: Option<&Segment>,
-        epoch: Epoch,
-        first: u64,
-        last: u64,
-    ) -> bool {
-        let goes_on = first > position.last_sequence || (first == last && first == position.last_sequence);
-        goes_on
-            && epoch >= position.epoch
-            && !self.epochs.is_stale(epoch, first)
-            && next.is_none_or(|next| first < next.base_sequence)
+        let is_whole = BLOCK_HEADER_BYTES + header.stored_length.get() as usize <= bytes.len();
+        if unwanted || (is_whole && header.codec == 0) {
+            Judged::Sound(*header)
+        } else {
+            Judged::Broken(*header)
+        }
     }
 
     /// Begins the block at the position: names what is missing before it, passes it when nobody wants it,
@@ -382,26 +448,23 @@ impl LogReader {
         let block_length = u64::from(header.block_length.get());
         if last < self.assembly.next_sequence() {
             self.pass(position, header.epoch(), last, block_length);
-        } else if is_sound {
-            self.open = Some(Open {
-                epoch: header.epoch(),
-                at: BLOCK_HEADER_BYTES,
-                end: BLOCK_HEADER_BYTES + header.stored_length.get() as usize,
-                sequence: first,
-                last_sequence: last,
-                block_length,
-            });
+            return Ok(None);
+        }
+        let open = Open {
+            epoch: header.epoch(),
+            at: BLOCK_HEADER_BYTES,
+            end: BLOCK_HEADER_BYTES + header.stored_length.get() as usize,
+            proven_to: 0,
+            sequence: first,
+            first_sequence: first,
+            last_sequence: last,
+            block_length,
+            headers_are_proven: false,
+        };
+        if is_sound {
+            self.open = Some(open);
         } else {
-            let until = position.offset + block_length;
-            self.repair = Some(Repair {
-                search: Search::new(position.offset, until)?,
-                oldest: header.epoch(),
-                newest: header.epoch(),
-                file: self.stream.file(segments, segment)?,
-                first_sequence: first,
-                last_sequence: last,
-                until,
-            });
+            self.search(segments, segment, position, open)?;
         }
         Ok(None)
     }
@@ -428,4 +491,20 @@ impl LogReader {
     pub fn waker(&self) -> Waker {
         self.stream.waker()
     }
+}
+
+/// Whether a sound block may come at `position`: no leftover, nothing that the next segment holds again.
+pub(super) fn may_follow(
+    epochs: &Epochs,
+    position: Position,
+    next: Option<&Segment>,
+    epoch: Epoch,
+    first: u64,
+    last: u64,
+) -> bool {
+    let goes_on = first > position.last_sequence || (first == last && first == position.last_sequence);
+    goes_on
+        && epoch >= position.epoch
+        && !epochs.is_stale(epoch, first)
+        && next.is_none_or(|next| first < next.base_sequence)
 }

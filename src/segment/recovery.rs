@@ -7,14 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::io::{Access, Disk, File, Slot};
+use crate::io::{Access, Backend, Disk, File};
 use crate::position::{Epoch, StoreId};
 use crate::segment::catalog::{Catalog, Segment, Spare};
 use crate::segment::format::{self, ALIGNMENT, FIRST_BLOCK_OFFSET, slot_name};
 use crate::segment::salvage::{Search, Window, scratch};
 pub use crate::segment::scan::{Refused, RefusedReason};
 use crate::segment::scan::{SEGMENT_BYTES_MIN, Scan, Seen};
-use crate::segment::survey::{BlockInfo, Epochs, Proof, Target, live_blocks, survey};
+use crate::segment::stream::Stream;
+use crate::segment::survey::{Alone, BlockInfo, Epochs, Proof, Survey, live_blocks};
 use crate::segment::walk::{Cut, Torn, Walk};
 
 /// What other files know.
@@ -92,8 +93,17 @@ pub fn recover(disk: &dyn Disk, store: StoreId, known: &Known) -> Result<Recover
 /// # Errors
 /// As [`recover`].
 pub fn recover_scanned(disk: &dyn Disk, store: StoreId, known: &Known, scan: Scan) -> Result<Recovered> {
-    let scratch = scratch().map_err(|error| Error::io("no memory for recovery", error))?;
-    let mut tail = Tail::new(disk, store, known, scan, scratch);
+    // A ring that reads brings a runtime with it, and the caller's thread may run one already.
+    std::thread::scope(|scope| {
+        let recovery = scope.spawn(|| recover_here(disk, store, known, scan));
+        recovery.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn recover_here(disk: &dyn Disk, store: StoreId, known: &Known, scan: Scan) -> Result<Recovered> {
+    let stream = Stream::on(disk, store, Backend::Auto)
+        .map_err(|error| Error::io(format!("no read device for recovery in {}", disk.place()), error))?;
+    let mut tail = Tail::new(disk, known, scan, stream);
     let mut walk = loop {
         tail.retire_leftovers();
         let walk = tail.walk();
@@ -113,9 +123,8 @@ pub fn recover_scanned(disk: &dyn Disk, store: StoreId, known: &Known, scan: Sca
 /// The log as it is being made out, newest segment first.
 struct Tail<'a> {
     disk: &'a dyn Disk,
-    store: StoreId,
     known: &'a Known,
-    scratch: Slot,
+    stream: Stream,
     epochs: Epochs,
     /// The highest durable watermark of any block surveyed and of `state`.
     durable: u64,
@@ -131,7 +140,7 @@ struct Tail<'a> {
 }
 
 impl<'a> Tail<'a> {
-    fn new(disk: &'a dyn Disk, store: StoreId, known: &'a Known, scan: Scan, scratch: Slot) -> Self {
+    fn new(disk: &'a dyn Disk, known: &'a Known, scan: Scan, stream: Stream) -> Self {
         let mut epochs = Epochs::default();
         let mut tail_durable = 0;
         let mut segment_id_max = 0;
@@ -146,9 +155,8 @@ impl<'a> Tail<'a> {
         }
         let mut tail = Self {
             disk,
-            store,
             known,
-            scratch,
+            stream,
             epochs,
             durable: tail_durable,
             chain: scan.seen,
@@ -283,8 +291,9 @@ impl<'a> Tail<'a> {
         if !self.known.read_only {
             sync(&*file)?;
         }
-        let target = Target { file: &*file, store: self.store, segment: segment.id };
-        let blocks = survey(target, FIRST_BLOCK_OFFSET, segment.end, Proof::Records, &mut self.scratch);
+        let alone = Alone { segment: *segment, file: Arc::clone(&file) };
+        let blocks = Survey::all(&mut self.stream, &alone, Proof::Records)
+            .map_err(|error| Error::io(format!("cannot read {name} in {}", self.disk.place()), error))?;
         if self.known.read_only {
             // Beside a writer: what was found is durable once this is over, whatever came meanwhile.
             sync(&*file)?;
@@ -428,7 +437,7 @@ impl<'a> Tail<'a> {
             let mut search = Search::new(start, segment.end.max(start)).map_err(cannot)?;
             loop {
                 let sequences = walk.cut.last_sequence + 1..=self.durable;
-                let window = Window::new(self.store, sequences, oldest, newest, &self.epochs);
+                let window = Window::new(self.stream.store(), sequences, oldest, newest, &self.epochs);
                 let Some((_, found)) = search.peek(&*file, &window) else { break };
                 let (sequence, epoch, whole) = (found.piece.sequence, found.epoch, found.is_whole());
                 let bytes = found.end - found.start;

@@ -3,13 +3,13 @@
 use std::io;
 use std::sync::Arc;
 
-use super::reader::{Fill, LogReader, Position, Repair, Segments};
+use super::reader::{Fill, LogReader, Position, Repair, Segments, may_follow};
 use crate::position::Epoch;
 use crate::segment::assembly::{Absent, Bounds, Item, Taken};
 use crate::segment::catalog::Segment;
 use crate::segment::format::{ALIGNMENT, Envelope, Opened, open_envelope};
 use crate::segment::salvage::{Search, Window, scratch};
-use crate::segment::survey::{BlockInfo, Proof, Target, read_steps, survey_until};
+use crate::segment::survey::{Proof, Survey, read_steps};
 use crate::sink::{Batch, RecordRef};
 
 impl LogReader {
@@ -24,24 +24,21 @@ impl LogReader {
         bounds: &Bounds,
     ) -> io::Result<Option<Fill>> {
         let file = self.stream.file(segments, segment)?;
-        let mut scratch = scratch()?;
-        read_steps(&*file, &mut scratch[..ALIGNMENT], 0);
-        if let Opened::Sound { store, generation, .. } =
-            open_envelope(Envelope::Segment, &scratch[..ALIGNMENT])
+        let mut page = scratch()?;
+        read_steps(&*file, &mut page[..ALIGNMENT], 0);
+        if let Opened::Sound { store, generation, .. } = open_envelope(Envelope::Segment, &page[..ALIGNMENT])
             && (generation != segment.id || store != self.store)
         {
             return Ok(Some(self.recycled(batch)));
         }
-        let target = Target { file: &*file, store: self.store, segment: segment.id };
-        let mut behind: Option<BlockInfo> = None;
-        survey_until(target, position.offset, segment.end, Proof::Headers, &mut scratch, |block| {
+        let mut survey = Survey::begin(&mut self.stream, segments, segment, position.offset, Proof::Headers)?;
+        let behind = loop {
+            let Some(block) = survey.next()? else { break None };
             let (first, last) = (block.first_sequence, block.last_sequence);
-            let live = self.may_follow(position, next, block.epoch, first, last);
-            if live {
-                behind = Some(block);
+            if may_follow(&self.epochs, position, next, block.epoch, first, last) {
+                break Some(block);
             }
-            live
-        });
+        };
         let known = self.epochs.iter().next_back().map_or(position.epoch, |(epoch, _)| epoch);
         let (until, last_sequence, newest) = match (&behind, next) {
             (Some(block), _) => (block.offset, block.previous_sequence.min(block.last_sequence), block.epoch),
@@ -102,7 +99,7 @@ impl LogReader {
                 let (epoch, place, bytes) = (found.epoch, piece.place, found.end - found.start);
                 let slot = position.slot;
                 let item = Item { epoch, record, place, slot, offset, absent: Absent::Lost };
-                return Ok(match self.assembly.take(&item, || true, batch, bounds) {
+                return Ok(match self.assembly.take(&item, true, batch, bounds) {
                     Taken::Stop(fill) => Some(fill),
                     Taken::Passed => {
                         repair.search.advance(bytes);

@@ -7,20 +7,32 @@
 //! ```
 //!
 //! It owns the device, the window and the files of the segments in it; it reads block headers for their
-//! length alone. What is wrong with bytes is the reader's to judge. At most `window_chunks + 1` slots are
-//! held, and one block of carry.
+//! length alone. What is wrong with bytes is the reader's to judge. The window deepens while the reader waits for
+//! the device; at most the slots of the arena are held, and one block of carry.
 
 use std::io;
 use std::sync::Arc;
 
 use crate::backfill::read_ahead::{Completed, Front, ReadAhead};
-use crate::io::{Arena, File, Read, ReadDevice, ReadDone, Slot, Wait, Waker};
+use crate::io::{Arena, Backend, DeviceOptions, Disk, File, Read, ReadDevice, ReadDone, Slot, Wait, Waker};
 use crate::limits::BLOCK_BYTES_MAX;
 use crate::position::StoreId;
 use crate::segment::catalog::Segment;
 use crate::segment::format::{ALIGNMENT, BlockHeader, FIRST_BLOCK_OFFSET};
 use crate::segment::reader::Segments;
 use crate::segment::survey::read_steps;
+
+/// Bytes of one read, where nobody says otherwise.
+const CHUNK_BYTES: usize = 512 * 1024;
+
+/// Chunks ahead to begin with, where nobody says otherwise.
+const WINDOW_CHUNKS: usize = 6;
+
+/// Slots of the arena, 8 MiB: the window is at most one less deep. Those that were never needed cost no memory.
+const SLOT_COUNT: usize = 16;
+
+/// Of the arena, what is registered with the kernel; the slots that are taken first.
+const REGISTERED_BYTES_MAX: usize = 2560 * 1024;
 
 /// Whether the block asked for is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +87,22 @@ impl Stream {
         Self { device, arena, store, window, done, files, planned_end: 0, current: None, carry }
     }
 
+    /// One that has a device and an arena of its own. Not for a thread that runs a tokio runtime.
+    pub(crate) fn on(disk: &dyn Disk, store: StoreId, backend: Backend) -> io::Result<Self> {
+        let arena = Arena::new(CHUNK_BYTES, SLOT_COUNT)?;
+        let options = DeviceOptions {
+            backend,
+            in_flight_count_max: SLOT_COUNT - 1,
+            registered_bytes_max: REGISTERED_BYTES_MAX,
+        };
+        let device = disk.read_device(&arena, options)?;
+        Ok(Self::new(device, arena, store, WINDOW_CHUNKS))
+    }
+
+    pub(crate) fn store(&self) -> StoreId {
+        self.store
+    }
+
     /// Forgets what was read ahead and goes to a block's beginning.
     pub(crate) fn restart(
         &mut self,
@@ -100,14 +128,17 @@ impl Stream {
     }
 
     /// Starts reads as far as the window goes, and takes what has come back.
-    pub(crate) fn pump(&mut self, segments: &dyn Segments) -> io::Result<()> {
+    fn pump(&mut self, segments: &dyn Segments) -> io::Result<()> {
         self.plan(segments)?;
+        let mut is_told = false;
         // A short read comes back as the wish to read its rest, so that asking once is not enough.
         while self.submit_next() {
             while self.submit_next() {}
             self.wait(Wait::Now)?;
+            is_told = true;
         }
-        if self.window.in_flight() > 0 { self.wait(Wait::Now) } else { Ok(()) }
+        let is_wanting = self.window.front().is_none() && self.window.in_flight() > 0;
+        if is_wanting && !is_told { self.wait(Wait::Now) } else { Ok(()) }
     }
 
     /// Submits one more read, if the window and the arena have room.
@@ -171,14 +202,16 @@ impl Stream {
         self.device.waker()
     }
 
-    /// Brings the block at `offset` together. Offsets only ascend between two restarts.
-    pub(crate) fn block(&mut self, segment: u64, offset: u64) -> Ready {
+    /// Brings the block at `offset` together. Offsets only ascend between two restarts. The device is told of
+    /// more to read once a chunk, not once a block: small blocks cost no system call.
+    pub(crate) fn block(&mut self, segments: &dyn Segments, segment: u64, offset: u64) -> io::Result<Ready> {
+        let mut is_pumped = false;
         loop {
             if !self.carry.is_empty() {
                 let header = BlockHeader::read(&self.carry, self.store, segment, offset);
                 let wanted = header.map_or(0, |header| header.block_length.get() as usize);
                 if self.carry.len() >= wanted {
-                    return Ready::Here;
+                    return Ok(Ready::Here);
                 }
                 let have = self.carry.len();
                 let at = offset + have as u64;
@@ -191,29 +224,37 @@ impl Stream {
             {
                 let header = BlockHeader::read(bytes, self.store, segment, offset);
                 if header.is_none_or(|header| header.block_length.get() as usize <= bytes.len()) {
-                    return Ready::Here;
+                    return Ok(Ready::Here);
                 }
                 self.carry.extend_from_slice(bytes);
             }
-            match self.next_chunk(segment) {
+            match self.next_chunk(segment, offset + self.carry.len() as u64) {
+                // The window has moved on, and there is room in it again.
                 Some(Ready::Here) => {}
-                Some(other) => return other,
-                None => return Ready::Missing,
+                Some(Ready::Waiting) if is_pumped => {
+                    self.window.deepen(self.arena.slot_count() - 1);
+                    return Ok(Ready::Waiting);
+                }
+                other if is_pumped => return Ok(other.unwrap_or(Ready::Missing)),
+                _ => {}
             }
+            self.pump(segments)?;
+            is_pumped = true;
         }
     }
 
-    /// Takes the next chunk of `segment` out of the window; those of segments before it are dropped.
-    fn next_chunk(&mut self, segment: u64) -> Option<Ready> {
+    /// Takes the chunk of `segment` that holds `at` out of the window; those before it are dropped.
+    fn next_chunk(&mut self, segment: u64, at: u64) -> Option<Ready> {
         self.current = None;
         loop {
-            let (of, missing) = match self.window.front() {
+            let (chunk, missing) = match self.window.front() {
                 None if self.window.in_flight() == 0 => return None,
                 None => return Some(Ready::Waiting),
-                Some(Front::Data(chunk, _)) => (chunk.segment, false),
-                Some(Front::Missing(chunk)) => (chunk.segment, true),
+                Some(Front::Data(chunk, _)) => (chunk, false),
+                Some(Front::Missing(chunk)) => (chunk, true),
             };
-            if of > segment || (of == segment && missing) {
+            let (of, is_past) = (chunk.segment, missing || chunk.offset > at);
+            if of > segment || (of == segment && is_past) {
                 return None;
             }
             let Some(Front::Data(chunk, slot)) = self.window.pop() else { continue };

@@ -6,15 +6,21 @@
 //! └───────┴───────────┴──────────┴───────┴ ─ ─ ─
 //! ```
 //!
-//! Reads sequentially through one scratch slot; a read error costs the 4 KiB that cannot be read. What a
-//! survey finds is sound, not necessarily alive: [`live_blocks`] drops the leftovers of older epochs.
-//! It knows no queue, no cursor and no catalog, and writes nothing.
+//! Reads through a [`Stream`], a window ahead of what is looked at; a read error costs the 4 KiB that cannot be
+//! read. What a survey finds is sound, not necessarily alive: [`live_blocks`] drops the leftovers of older epochs.
+//! It knows no queue and no cursor, and writes nothing.
 
-use crate::block::{BlockView, Found};
-use crate::io::{File, Slot};
+use std::io;
+use std::sync::Arc;
+
+use crate::block::BlockView;
+use crate::io::{File, Wait};
 use crate::position::{Epoch, StoreId};
 use crate::record::Frame;
-use crate::segment::format::{ALIGNMENT, BLOCK_HEADER_BYTES, BlockHeader};
+use crate::segment::catalog::Segment;
+use crate::segment::format::{ALIGNMENT, BLOCK_HEADER_BYTES, FIRST_BLOCK_OFFSET};
+use crate::segment::reader::Segments;
+use crate::segment::stream::{Ready, Stream};
 
 /// Which part of a large record a block holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,66 +99,101 @@ pub enum Proof {
     Records,
 }
 
-/// What is surveyed.
-#[derive(Debug, Clone, Copy)]
-pub struct Target<'a> {
-    /// The slot's file.
-    pub file: &'a dyn File,
-    /// The store.
-    pub store: StoreId,
-    /// The segment that should be in it.
-    pub segment: u64,
+/// One segment and its slot's file, when no others matter.
+#[derive(Debug)]
+pub(crate) struct Alone {
+    pub(crate) segment: Segment,
+    pub(crate) file: Arc<dyn File>,
 }
 
-/// Every sound block in `[from, end)`, in the order of offsets. `scratch` is at least as long as the longest
-/// block that is to be found. What cannot be read holds no block.
-pub fn survey(target: Target<'_>, from: u64, end: u64, proof: Proof, scratch: &mut Slot) -> Vec<BlockInfo> {
-    let mut blocks = Vec::new();
-    survey_until(target, from, end, proof, scratch, |block| {
-        blocks.push(block);
-        false
-    });
-    blocks
+impl Segments for Alone {
+    fn holding(&self, _: u64) -> Option<Segment> {
+        Some(self.segment)
+    }
+
+    fn segment(&self, id: u64) -> Option<Segment> {
+        (id == self.segment.id).then_some(self.segment)
+    }
+
+    fn after(&self, _: u64) -> Option<Segment> {
+        None
+    }
+
+    fn open(&self, _: &Segment) -> io::Result<Arc<dyn File>> {
+        Ok(Arc::clone(&self.file))
+    }
+
+    fn epochs(&self) -> Epochs {
+        Epochs::default()
+    }
 }
 
-/// As [`survey`], one by one, until `is_enough` says so.
-pub fn survey_until(
-    target: Target<'_>,
-    from: u64,
-    end: u64,
+/// Finds the sound blocks of a segment, in the order of offsets. What cannot be read holds no block. Where the
+/// stream was is forgotten.
+pub(crate) struct Survey<'a> {
+    stream: &'a mut Stream,
+    segments: &'a dyn Segments,
+    segment: Segment,
+    offset: u64,
     proof: Proof,
-    scratch: &mut Slot,
-    mut is_enough: impl FnMut(BlockInfo) -> bool,
-) {
-    let (mut base, mut filled, mut offset) = (from, 0, from);
-    while offset < end {
-        let within = (offset - base) as usize;
-        if within >= filled {
-            let wanted = (scratch.len() as u64).min(end - offset) as usize;
-            (base, filled) = (offset, read_steps(target.file, &mut scratch[..wanted], offset));
-            if filled < BLOCK_HEADER_BYTES {
-                return;
+}
+
+impl<'a> Survey<'a> {
+    /// From `from` on, up to the segment's end.
+    pub(crate) fn begin(
+        stream: &'a mut Stream,
+        segments: &'a dyn Segments,
+        segment: &Segment,
+        from: u64,
+        proof: Proof,
+    ) -> io::Result<Self> {
+        stream.restart(segments, segment, from)?;
+        Ok(Self { stream, segments, segment: *segment, offset: from, proof })
+    }
+
+    /// Every block of one segment.
+    pub(crate) fn all(stream: &'a mut Stream, alone: &'a Alone, proof: Proof) -> io::Result<Vec<BlockInfo>> {
+        let mut survey = Self::begin(stream, alone, &alone.segment, FIRST_BLOCK_OFFSET, proof)?;
+        let mut blocks = Vec::new();
+        while let Some(block) = survey.next()? {
+            blocks.push(block);
+        }
+        Ok(blocks)
+    }
+
+    /// The next block; `None` at the end of the segment, or of its file.
+    pub(crate) fn next(&mut self) -> io::Result<Option<BlockInfo>> {
+        let id = self.segment.id;
+        while self.offset < self.segment.end {
+            match self.stream.block(self.segments, id, self.offset)? {
+                Ready::Here => {}
+                Ready::Waiting => {
+                    self.stream.wait(Wait::Forever)?;
+                    continue;
+                }
+                Ready::Missing => self.stream.fetch(self.segments, &self.segment, self.offset)?,
             }
-            continue;
+            let bytes = self.stream.bytes(id, self.offset);
+            if bytes.len() < BLOCK_HEADER_BYTES {
+                return Ok(None);
+            }
+            let block = BlockInfo::read(bytes, self.stream.store(), id, self.offset, self.proof);
+            self.offset += block.as_ref().map_or(ALIGNMENT as u64, |block| block.block_length);
+            self.stream.pass(id, self.offset);
+            if block.as_ref().is_some_and(|block| block.end() <= self.segment.end) {
+                return Ok(block);
+            }
         }
-        let bytes = &scratch[within..filled];
-        let header = BlockHeader::read(bytes, target.store, target.segment, offset);
-        if within > 0 && header.is_some_and(|header| header.block_length.get() as usize > bytes.len()) {
-            // It straddles the buffer's end: again, from its beginning.
-            filled = 0;
-            continue;
-        }
-        let view = header.and_then(|_| BlockView::read(bytes, target.store, target.segment, offset));
-        let block = view.map(|view| BlockInfo::new(&view, offset, target.store, proof));
-        offset += block.as_ref().map_or(ALIGNMENT as u64, |block| block.block_length);
-        if block.is_some_and(|block| block.end() <= end && is_enough(block)) {
-            return;
-        }
+        Ok(None)
     }
 }
 
 impl BlockInfo {
-    fn new(view: &BlockView<'_>, offset: u64, store: StoreId, proof: Proof) -> Self {
+    fn read(bytes: &[u8], store: StoreId, segment: u64, offset: u64, proof: Proof) -> Option<Self> {
+        let (view, damaged) = match proof {
+            Proof::Headers => (BlockView::read(bytes, store, segment, offset)?, Vec::new()),
+            Proof::Records => BlockView::read_proven(bytes, store, segment, offset)?,
+        };
         let header = view.header();
         let mut info = Self {
             offset,
@@ -168,19 +209,12 @@ impl BlockInfo {
             record_bytes: 0,
             first_timestamp: header.first_timestamp.get(),
             last_timestamp: header.first_timestamp.get(),
-            damaged: Vec::new(),
+            damaged,
         };
         for (frame, sequence) in view.frames().zip(info.first_sequence..) {
             info.count(&frame, sequence);
         }
-        if proof == Proof::Records {
-            let damaged = view.records(store).filter_map(|found| match found {
-                Found::Sound(_) => None,
-                Found::Damaged(sequence) => Some(sequence),
-            });
-            info.damaged.extend(damaged);
-        }
-        info
+        Some(info)
     }
 
     fn count(&mut self, frame: &Frame<'_>, sequence: u64) {

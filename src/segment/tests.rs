@@ -7,17 +7,20 @@ use proptest::prelude::*;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromZeros, IntoBytes};
 
-use crate::block::{Block, OpenBlock, Place};
+use crate::block::{Block, BlockView, Found, OpenBlock, Place};
 use crate::io::sim::{Loss, SimDisk};
 use crate::io::{Access, Arena, Backend, DeviceOptions, Disk, File, Wait};
 use crate::position::{Epoch, StoreId};
 use crate::record::{PartPlace, Piece, Seed};
+use crate::segment::catalog::Segment;
 use crate::segment::format::{
     self, ALIGNMENT, Envelope, SegmentHeader, blocks_end, seal_envelope, slot_name,
 };
 use crate::segment::reader::{Fill, LogReader};
 use crate::segment::recovery::{Known, Recovered, RefusedReason, recover};
 use crate::segment::snapshot::Snapshot;
+use crate::segment::stream::Stream;
+use crate::segment::survey::{Alone, Proof, Survey};
 use crate::sink::{Batch, CopyLimits, Item, Lane};
 
 const STORE: StoreId = StoreId([9; 16]);
@@ -362,6 +365,51 @@ proptest! {
     }
 }
 
+/// What a walk over the bytes of a slot finds: where each sound block begins, and its damaged records.
+fn blocks_of(bytes: &[u8], segment: u64) -> Vec<(u64, Vec<u64>)> {
+    let (mut offset, mut found) = (format::FIRST_BLOCK_OFFSET as usize, Vec::new());
+    while offset < blocks_end(SEGMENT_BYTES) as usize {
+        let view = BlockView::read(&bytes[offset..], STORE, segment, offset as u64);
+        if let Some(view) = view {
+            let damaged = view.records(STORE).filter_map(|found| match found {
+                Found::Sound(_) => None,
+                Found::Damaged(sequence) => Some(sequence),
+            });
+            found.push((offset as u64, damaged.collect()));
+        }
+        offset += view.map_or(ALIGNMENT, |view| view.header().block_length.get() as usize);
+    }
+    found
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    #[test]
+    fn a_survey_finds_what_a_walk_over_the_bytes_finds_wherever_chunks_end(
+        steps in proptest::collection::vec(step(), 5..40), chunk_pages in 1usize..6,
+        flips in proptest::collection::vec((0..SEGMENT_BYTES, 0u8..8), 0..12),
+    ) {
+        let mut log = Log::new(5);
+        run(&mut log, &steps);
+        log.append(&[10, 20]);
+        let (slot, id, file, _) = log.active.clone().expect("it was just written to");
+        let name = slot_name(slot);
+        flips.iter().for_each(|&(offset, bit)| log.disk.flip(&name, offset, bit).unwrap());
+        let arena = Arena::new(chunk_pages * ALIGNMENT, 4).unwrap();
+        let options = DeviceOptions { backend: Backend::Auto, in_flight_count_max: 3, registered_bytes_max: 0 };
+        let device = log.disk.read_device(&arena, options).unwrap();
+        let mut stream = Stream::new(device, arena, STORE, 3);
+        let segment = Segment {
+            slot, id, epoch: log.epoch, epoch_base: 1, base_sequence: 1, previous_sequence: 0,
+            segment_bytes: SEGMENT_BYTES, end: blocks_end(SEGMENT_BYTES), sealed: false,
+        };
+        let blocks = Survey::all(&mut stream, &Alone { segment, file }, Proof::Records).unwrap();
+        let found: Vec<_> = blocks.into_iter().map(|block| (block.offset, block.damaged)).collect();
+        prop_assert_eq!(found, blocks_of(&log.disk.read_file(&name).unwrap(), id));
+    }
+}
+
 /// Three segments, five blocks each.
 fn three_segments() -> Log {
     let mut log = Log::new(1);
@@ -395,6 +443,21 @@ fn a_segment_deleted_in_front_is_named_unless_it_was_confirmed() {
     log.confirmed = 15;
     let (said, recovered) = read(&log.disk, &log.known(), 16);
     assert_eq!((said.lost, recovered.damage.len()), (vec![], 0));
+}
+
+#[test]
+fn a_bit_flipped_anywhere_in_a_record_costs_that_record_alone() {
+    let log = three_segments();
+    // The second record of the third block of a segment that is read, and not surveyed.
+    let (block, frame) = (3 * ALIGNMENT as u64, 112 + 125);
+    for offset in (frame..frame + 30).chain([frame + 2000]) {
+        for bit in 0..8 {
+            log.disk.flip(&slot_name(0), block + offset, bit).unwrap();
+            let (said, _) = read(&log.disk, &log.known(), 1);
+            assert_eq!((said.lost, said.records.len()), (vec![(8, 8)], 44), "bit {bit} of {offset}");
+            log.disk.flip(&slot_name(0), block + offset, bit).unwrap();
+        }
+    }
 }
 
 #[test]

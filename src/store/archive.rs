@@ -17,13 +17,14 @@ use crate::cursor::{Cursor, CursorState, entry_name};
 use crate::error::{Error, Kind, Result};
 use crate::gaps::{Gap, GapFile};
 use crate::io::real::RealDisk;
-use crate::io::{Access, Disk};
+use crate::io::{Access, Backend, Disk};
 use crate::position::{Epoch, StoreId};
 use crate::segment::format::{FIRST_BLOCK_OFFSET, slot_name, slot_of_name};
 use crate::segment::recovery::{Damage, Known, Recovered, recover_scanned};
 use crate::segment::salvage::scratch;
 use crate::segment::scan::Scan;
-use crate::segment::survey::{BlockInfo, Proof, Target, survey};
+use crate::segment::stream::Stream;
+use crate::segment::survey::{Alone, BlockInfo, Proof, Survey};
 use crate::state::{StateFile, StoreState};
 use crate::store::open::store_of_slots;
 
@@ -166,15 +167,15 @@ impl Archive {
     /// last record. Reads the whole segment; 0 when no segment is in that file.
     ///
     /// # Errors
-    /// What opening the file says.
+    /// What opening the file says. Not for a thread that runs a tokio runtime, as [`Archive::reader`].
     pub fn unsound_bytes(&self, file: &str) -> Result<u64> {
         let mut segments = self.recovered.catalog.segments();
         let Some(segment) = segments.find(|segment| slot_name(segment.slot) == file) else { return Ok(0) };
         let failed = |error| Error::io(format!("cannot read {file} in {}", self.disk.place()), error);
         let open = self.disk.open(file, Access::ReadDirect).map_err(failed)?;
-        let mut scratch = scratch().map_err(failed)?;
-        let target = Target { file: &*open, store: self.store, segment: segment.id };
-        let blocks = survey(target, FIRST_BLOCK_OFFSET, segment.end, Proof::Records, &mut scratch);
+        let mut stream = Stream::on(&*self.disk, self.store, Backend::Auto).map_err(failed)?;
+        let alone = Alone { segment: *segment, file: open };
+        let blocks = Survey::all(&mut stream, &alone, Proof::Records).map_err(failed)?;
         let behind = blocks.last().map_or(segment.end, BlockInfo::end);
         let sound = blocks.iter().filter(|block| block.damaged.is_empty());
         let sound: u64 = sound.map(|block| block.block_length).sum();

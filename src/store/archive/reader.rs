@@ -9,22 +9,13 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::gaps::Gap;
-use crate::io::{Arena, Backend, DeviceOptions, Disk, Wait};
+use crate::io::{Backend, Disk, Wait};
 use crate::position::{Epoch, StoreId};
 use crate::segment::reader::{Fill, LogReader, Segments as _};
 use crate::segment::recovery::{Damage, Recovered};
 use crate::segment::snapshot::Snapshot;
 use crate::sink::{Batch, CopyLimits, Lane};
 use crate::store::archive::Archive;
-
-/// Bytes of one read.
-const CHUNK_BYTES: usize = 512 * 1024;
-
-/// Reads ahead, at most.
-const CHUNKS_AHEAD_MAX: usize = 6;
-
-/// Of the arena, what is registered with the kernel.
-const REGISTERED_BYTES_MAX: usize = 2560 * 1024;
 
 /// How much one step copies.
 const LIMITS: CopyLimits =
@@ -87,18 +78,11 @@ impl fmt::Debug for ArchiveReader {
 impl ArchiveReader {
     pub(super) fn new(archive: &Archive, from: u64, told: u64) -> Result<Self> {
         let failed = |error| Error::io(format!("{} can't be read", archive.disk.place()), error);
-        let arena = Arena::new(CHUNK_BYTES, CHUNKS_AHEAD_MAX + 1).map_err(failed)?;
-        let options = DeviceOptions {
-            backend: Backend::Auto,
-            in_flight_count_max: CHUNKS_AHEAD_MAX,
-            registered_bytes_max: REGISTERED_BYTES_MAX,
-        };
-        let device = archive.disk.read_device(&arena, options).map_err(failed)?;
         let mut reader = Self {
             disk: Arc::clone(&archive.disk),
             store: archive.store,
             snapshot: Snapshot::new(Arc::clone(&archive.disk), &archive.recovered),
-            log: LogReader::new(device, arena, archive.store, CHUNKS_AHEAD_MAX),
+            log: LogReader::on(&*archive.disk, archive.store, Backend::Auto).map_err(failed)?,
             epoch: Epoch::default(),
             gaps: archive.gaps.clone(),
             gap_next: archive.gaps.partition_point(|gap| gap.last_sequence <= told),
