@@ -359,7 +359,7 @@ impl Opening<'_> {
         // A slot keeps its size when the setting changes: blocks and records fit the smallest there is.
         let slot_bytes = recovered.catalog.slot_bytes_min().unwrap_or(u64::MAX).min(sizes.segment_bytes);
         let block_bytes = block_bytes(config, slot_bytes);
-        let record_bytes_max = sizes.record_bytes_max.min(slot_bytes / 4) as usize;
+        let record_limit = sizes.record_limit(slot_bytes);
         let arena = Arena::new(block_bytes, config.queue.bytes as usize / block_bytes + PAGE_COUNT)
             .map_err(|error| Error::io("the memory queue can't be mapped: lower queue.bytes", error))?;
         let tail = recovered.catalog.segments().next_back().copied().filter(|tail| !tail.sealed);
@@ -413,7 +413,7 @@ impl Opening<'_> {
             shared,
             thread: None,
             driver: None,
-            record_bytes_max,
+            record_limit,
             device: info,
             recovery: report,
             lock: None,

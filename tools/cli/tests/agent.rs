@@ -356,6 +356,11 @@ fn every_metric_of_the_contract_is_there() {
         assert!(is_there, "{name} is missing:\n{text}");
     }
     assert!(!text.contains("monitor-"), "a label takes a value from a record");
+    for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+        let (_, value) = line.rsplit_once(' ').unwrap();
+        let is_number = value.parse::<f64>().is_ok_and(f64::is_finite);
+        assert!(is_number || ["+Inf", "-Inf", "NaN"].contains(&value), "no value of the text format: {line}");
+    }
     assert_eq!(agent.get("/livez").0, 200);
     let (status, verbose) = agent.get("/readyz?verbose");
     assert_eq!(status, 200);

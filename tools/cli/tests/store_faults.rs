@@ -67,6 +67,7 @@ fn a_record_over_the_limit_is_named_and_what_was_before_it_is_kept() {
     let output = run(&["append", "--ack", "--segment-bytes", "16MiB", "--dir", &place.dir()], &input);
     let error = the_error(&output);
     assert!(error.contains("record 3 of the input") && error.contains("4194304"), "{error}");
+    assert!(error.contains("a quarter of a segment of 16MiB: raise segment_bytes"), "the cause: {error}");
     assert_eq!(code(&output), 2);
     assert_eq!(stdout(&output).lines().last(), Some("durable 2"));
     assert_eq!(read_raw(&place.dir()), b"a\nb\n");

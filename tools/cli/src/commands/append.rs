@@ -221,7 +221,7 @@ impl Feed<'_> {
                         }
                     }
                     Cut::Part => break,
-                    Cut::TooLarge(bytes) => return Err(self.too_large(bytes, limit)),
+                    Cut::TooLarge(bytes) => return Err(self.too_large(bytes)),
                 }
             }
         }
@@ -273,11 +273,12 @@ impl Feed<'_> {
         .into()
     }
 
-    fn too_large(&self, bytes: usize, limit: usize) -> Failure {
+    fn too_large(&self, bytes: usize) -> Failure {
         let (number, before) = (self.taken + 1, self.taken);
         let sentence = format!(
-            "record {number} of the input has {bytes} bytes or more, over record_bytes_max ({limit}): split it; \
-             the {before} before it are durable"
+            "record {number} of the input has {bytes} bytes or more, over {}; or split it; the {before} before it are \
+             durable",
+            self.store.record_limit()
         );
         Failure::new(Exit::Usage, sentence)
     }
@@ -298,8 +299,9 @@ mod tests {
         assert_eq!(sync_policy("group"), Ok(SyncPolicy::Group));
         assert_eq!(sync_policy("none"), Ok(SyncPolicy::None));
         assert_eq!(sync_policy("interval=50ms"), Ok(SyncPolicy::Interval(Duration::from_millis(50))));
-        for wrong in ["", "interval", "interval=", "group=1s", "never"] {
+        for wrong in ["", "interval", "interval=", "interval=50", "group=1s", "never"] {
             assert!(sync_policy(wrong).is_err(), "{wrong}");
         }
+        assert_eq!(sync_policy("interval=50").unwrap_err(), "needs a unit: write \"50s\" or \"50ms\"");
     }
 }
