@@ -20,14 +20,14 @@ use crate::error::{Error, Kind, Result};
 use crate::gaps::{Gap, GapFile, Reason};
 use crate::io::real::RealDisk;
 use crate::io::sync_thread::SyncThread;
-use crate::io::{Access, Arena, DeviceOptions, Disk, SyncMethod};
+use crate::io::{Access, Arena, DeviceOptions, Disk, LOCK_NAME, SyncMethod};
 use crate::position::{Epoch, StoreId};
 use crate::queue::memory::MemoryQueue;
 use crate::queue::run_ahead::{RunAhead, window_blocks};
 use crate::record::Seed;
 use crate::segment::catalog::Catalog;
 use crate::segment::format::{self, ALIGNMENT, COPY_BYTES, GAPS_COPY_BYTES};
-use crate::segment::recovery::{Damage, Known, Recovered, recover};
+use crate::segment::recovery::{Damage, Known, Recovered, Refused, RefusedReason, recover};
 use crate::segment::writer::{Cadence, Durably, LogWriter, PAGE_COUNT, WriterSettings};
 use crate::state::{StateFile, StoreState};
 use crate::store::Store;
@@ -106,6 +106,10 @@ impl Store {
     /// As [`Store::open`].
     pub fn open_parts(disk: Arc<dyn Disk>, config: &Config, clock: Arc<Clock>) -> Result<(Self, Driver)> {
         let place = disk.place();
+        let opening = Opening { disk, config, place };
+        // Before anything is made in it; and again once nobody else can change it.
+        let _ = opening.is_new()?;
+        let (disk, place) = (Arc::clone(&opening.disk), &opening.place);
         let guard = disk.lock().map_err(|error| match error.kind() {
             std::io::ErrorKind::WouldBlock => Error::new(
                 Kind::Locked,
@@ -113,7 +117,12 @@ impl Store {
             ),
             _ => Error::io(format!("{place} can't be locked"), error),
         })?;
-        let mut opened = Opening { disk, config, place }.open(&clock)?;
+        let is_new = opening.is_new()?;
+        let mut opened = opening.open(&clock).inspect_err(|_| {
+            if is_new {
+                take_back(disk.as_ref());
+            }
+        })?;
         opened.0.lock = Some(Box::new(DirectoryLock { guard: Guard(guard) }));
         Ok(opened)
     }
@@ -127,6 +136,28 @@ struct Opening<'a> {
 }
 
 impl Opening<'_> {
+    /// Whether no store is in the directory yet. One that somebody uses for something else is refused.
+    fn is_new(&self) -> Result<bool> {
+        let names =
+            self.disk.names().map_err(|error| Error::io(format!("{} can't be listed", self.place), error))?;
+        if names.iter().any(|name| format::slot_of_name(name).is_some()) {
+            return Ok(false);
+        }
+        if let Found::Sound(_) = StateFile::open(self.disk.as_ref(), None, Access::Read)? {
+            return Ok(false);
+        }
+        if let Some(stranger) = names.iter().find(|name| !is_ours(name) && *name != "lost+found") {
+            return Err(Error::new(
+                Kind::Config,
+                format!(
+                    "{} is not a store ({stranger} is in it): name an empty directory, or one that forebay made",
+                    self.place
+                ),
+            ));
+        }
+        Ok(!names.iter().any(|name| is_ours(name) && name != LOCK_NAME))
+    }
+
     fn open(self, clock: &Arc<Clock>) -> Result<(Store, Driver)> {
         let (mut state_file, mut report) = self.state()?;
         let (store, before) = (state_file.store(), *state_file.state());
@@ -135,6 +166,7 @@ impl Opening<'_> {
         let known = self.known(store, &before, &gaps)?;
         let mut recovered = recover(self.disk.as_ref(), store, &known)?;
         report.append(&mut recovered.report);
+        self.remove_half_made(&recovered.refused, &mut report);
         if let Some(damage) = recovered.damage.first().filter(|_| self.config.on_damage == OnDamage::Stop) {
             return Err(self.stops_at(damage));
         }
@@ -169,19 +201,6 @@ impl Opening<'_> {
         let names =
             disk.names().map_err(|error| Error::io(format!("{} can't be listed", self.place), error))?;
         let slots = names.iter().any(|name| format::slot_of_name(name).is_some());
-        let ours = |name: &&String| {
-            !matches!(name.as_str(), "lock" | "state" | "gaps" | "quarantine" | "lost+found")
-                && !name.starts_with("cursor-")
-        };
-        if let Some(stranger) = names.iter().find(ours).filter(|_| !slots) {
-            return Err(Error::new(
-                Kind::Config,
-                format!(
-                    "{} is not a store ({stranger} is in it): name an empty directory, or one that forebay made",
-                    self.place
-                ),
-            ));
-        }
         let (store, report) = match store_of_slots(disk, &names).filter(|_| slots) {
             Some(store) => (store, vec!["state was lost: it was made anew from the segments".to_owned()]),
             None if blank => (self.draw_store_id(), Vec::new()),
@@ -251,6 +270,18 @@ impl Opening<'_> {
             last_gap: gaps.iter().map(|gap| gap.last_sequence).max().unwrap_or(0),
             read_only: false,
         })
+    }
+
+    /// A slot whose making was cut short holds nothing, and its size is no slot's.
+    fn remove_half_made(&self, refused: &[Refused], report: &mut Vec<String>) {
+        for slot in refused.iter().filter(|refused| refused.reason == RefusedReason::HalfMade) {
+            let name = format::slot_name(slot.slot);
+            match self.disk.remove(&name) {
+                Ok(()) => report.push(format!("{name} was half made, with nothing in it: it was removed")),
+                // It is no room, and in nobody's way.
+                Err(error) => report.push(format!("{name} is half made, and can't be removed: {error}")),
+            }
+        }
     }
 
     /// Every cursor; one that can't be believed goes back to what the newest segment header repeats, or to the
@@ -488,6 +519,26 @@ impl Opening<'_> {
         self.disk
             .sync_names()
             .map_err(|error| Error::io(format!("{} can't be made durable", self.place), error))
+    }
+}
+
+/// Whether a file of this name is one that a store makes.
+fn is_ours(name: &str) -> bool {
+    matches!(name, LOCK_NAME | "state" | "gaps" | "quarantine")
+        || name.starts_with("cursor-")
+        || format::slot_of_name(name).is_some()
+}
+
+/// An open that fails leaves no half of a store where none was. Called while the lock is held; where it can't be done
+/// the next open goes on from what is there.
+fn take_back(disk: &dyn Disk) {
+    let names = disk.names().unwrap_or_default();
+    let rest = names.iter().filter(|name| is_ours(name) && !matches!(name.as_str(), "state" | LOCK_NAME));
+    let removed = rest.map(|name| disk.remove(name)).all(|removed| removed.is_ok());
+    // What `state` alone tells the owner of goes before it, whatever a power cut takes; the lock goes last.
+    if removed && disk.sync_names().is_ok() {
+        let _ = disk.remove("state");
+        let _ = disk.remove(LOCK_NAME);
     }
 }
 

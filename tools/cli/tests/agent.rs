@@ -284,8 +284,10 @@ fn what_was_answered_for_outlives_a_clean_stop_and_a_kill() {
     let (status, answer) = agent.post(&body(&second));
     assert_eq!((status, &answer["first_sequence"]), (200, &2_001.into()), "no sequence is used twice");
     agent.kill();
-    let _central = Central::start(&address, &place.path("out"));
     let agent = Agent::start(&place);
+    let unclean = "it was killed, and memory may have held more";
+    assert!(agent.get("/metrics").1.contains("\nforebay_gaps_total 1\n"), "{unclean}");
+    let _central = Central::start(&address, &place.path("out"));
     assert_eq!(agent.post(&body(&third)).0, 200);
     place.wait_for(&[first, second, third].concat());
     agent.stop();
@@ -459,6 +461,13 @@ fn a_second_agent_gets_75_at_once_and_check_starts_nothing() {
     let second = forebay(&["agent", "--config", file]).output().unwrap();
     assert_eq!(second.status.code(), Some(75));
     agent.stop();
+    // One whose address is taken leaves no trace.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut command = forebay(&["agent", "--config", file]);
+    command.env("FOREBAY__ADMIN__LISTEN", taken.local_addr().unwrap().to_string());
+    let refused = command.env("FOREBAY__DIR", place.path("elsewhere")).output().unwrap();
+    assert_eq!(refused.status.code(), Some(73));
+    assert!(!place.path("elsewhere").exists());
     let wrong = forebay(&["agent", "--config", file]).env("FOREBAY__QUEUE__BITES", "1").output().unwrap();
     assert_eq!(wrong.status.code(), Some(2));
 }

@@ -73,9 +73,7 @@ impl Account {
         ledger.accepted = archive.last_sequence().max(confirmed) - since;
         ledger.delivered = cursor.delivered;
         ledger.exact = !cursor.inexact;
-        for (reason, count) in cursor.dropped.iter() {
-            ledger.dropped.add(reason, count);
-        }
+        ledger.dropped = cursor.dropped;
         for gap in archive.gaps() {
             let count = gap.losses_within(confirmed + 1, u64::MAX);
             ledger.dropped.add(gap.reason, count);
