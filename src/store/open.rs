@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use crate::clock::Clock;
 use crate::config::{Config, OnDamage, Sizes, SpillMode, SyncPolicy};
 use crate::copies::Found;
-use crate::cursor::{Cursor, CursorState, entry_name};
+use crate::cursor::Cursor;
 use crate::error::{Error, Kind, Result};
 use crate::gaps::{Gap, GapFile, Reason};
 use crate::io::real::RealDisk;
@@ -27,10 +27,13 @@ use crate::queue::run_ahead::{RunAhead, window_blocks};
 use crate::record::Seed;
 use crate::segment::catalog::Catalog;
 use crate::segment::format::{self, ALIGNMENT, COPY_BYTES, GAPS_COPY_BYTES};
-use crate::segment::recovery::{Damage, Known, Recovered, Refused, RefusedReason, recover};
+use crate::segment::recovery::{Damage, Known, Recovered, Refused, RefusedReason, recover_scanned};
+use crate::segment::salvage::scratch;
+use crate::segment::scan::Scan;
 use crate::segment::writer::{Cadence, Durably, LogWriter, PAGE_COUNT, WriterSettings};
 use crate::state::{StateFile, StoreState};
 use crate::store::Store;
+use crate::store::archive::{repeated_in, repeated_names};
 use crate::store::destinations::Destinations;
 use crate::store::driver::Driver;
 use crate::store::marks::Marks;
@@ -163,14 +166,16 @@ impl Opening<'_> {
         let (store, before) = (state_file.store(), *state_file.state());
         let (mut gaps, gap_report) = self.gaps(store)?;
         report.extend(gap_report);
-        let known = self.known(store, &before, &gaps)?;
-        let mut recovered = recover(self.disk.as_ref(), store, &known)?;
+        let mut scratch = scratch().map_err(|error| Error::io("no memory for recovery", error))?;
+        let scan = Scan::read(self.disk.as_ref(), store, &mut scratch)?;
+        let cursors = self.cursors(store, &scan, &mut report)?;
+        let known = known(&before, &cursors, &gaps);
+        let mut recovered = recover_scanned(self.disk.as_ref(), store, &known, scan)?;
         report.append(&mut recovered.report);
         self.remove_half_made(&recovered.refused, &mut report);
         if let Some(damage) = recovered.damage.first().filter(|_| self.config.on_damage == OnDamage::Stop) {
             return Err(self.stops_at(damage));
         }
-        let cursors = self.cursors(store, &recovered.catalog, &mut report)?;
         let lost = self.losses(&before, &known, &recovered, &mut report);
         let next_sequence =
             lost.iter().map(|gap| gap.last_sequence + 1).fold(recovered.next_sequence, u64::max);
@@ -255,23 +260,6 @@ impl Opening<'_> {
         }
     }
 
-    fn known(&self, store: StoreId, state: &StoreState, gaps: &GapFile) -> Result<Known> {
-        let disk = self.disk.as_ref();
-        let mut confirmed = Vec::new();
-        for name in Cursor::names(disk)? {
-            if let Found::Sound(cursor) = Cursor::open(disk, &name, store, Access::Write)? {
-                confirmed.push(cursor.state().confirmed);
-            }
-        }
-        Ok(Known {
-            state: Some(state.encode()),
-            confirmed_min: confirmed.iter().copied().min().unwrap_or(0),
-            confirmed_max: confirmed.iter().copied().max().unwrap_or(0),
-            last_gap: gaps.iter().map(|gap| gap.last_sequence).max().unwrap_or(0),
-            read_only: false,
-        })
-    }
-
     /// A slot whose making was cut short holds nothing, and its size is no slot's.
     fn remove_half_made(&self, refused: &[Refused], report: &mut Vec<String>) {
         for slot in refused.iter().filter(|refused| refused.reason == RefusedReason::HalfMade) {
@@ -284,44 +272,34 @@ impl Opening<'_> {
         }
     }
 
-    /// Every cursor; one that can't be believed goes back to what the newest segment header repeats, or to the
-    /// oldest segment: repeats, never loss.
-    fn cursors(&self, store: StoreId, catalog: &Catalog, report: &mut Vec<String>) -> Result<Vec<Cursor>> {
+    /// Every cursor; one that is gone or can't be believed goes back to what the newest segment header repeats, or to
+    /// the oldest segment: repeats, never loss.
+    fn cursors(&self, store: StoreId, scan: &Scan, report: &mut Vec<String>) -> Result<Vec<Cursor>> {
         let disk = self.disk.as_ref();
         let mut cursors = Vec::new();
+        let mut told = |name: &str, what: &str| {
+            report.push(format!("cursor-{name} was {what}: that destination may get records again"));
+        };
         for name in Cursor::names(disk)? {
             cursors.push(match Cursor::open(disk, &name, store, Access::Write)? {
                 Found::Sound(cursor) => cursor,
                 Found::Missing => continue,
                 Found::Damaged { blank } => {
                     if !blank {
-                        report.push(format!(
-                            "cursor-{name} was damaged: that destination may get records again"
-                        ));
+                        told(&name, "damaged");
                     }
-                    Cursor::replace(disk, &name, store, self.healed(catalog, &name))?
+                    Cursor::replace(disk, &name, store, repeated_in(scan, &name))?
                 }
             });
         }
-        Ok(cursors)
-    }
-
-    fn healed(&self, catalog: &Catalog, name: &str) -> CursorState {
-        let oldest = catalog.segments().next().map_or(0, |segment| segment.base_sequence.saturating_sub(1));
-        let repeated = catalog.segments().rev().find_map(|segment| {
-            let arena = Arena::new(ALIGNMENT, 1).ok()?;
-            let mut slot = arena.take()?;
-            let file = self.disk.open(&format::slot_name(segment.slot), Access::ReadDirect).ok()?;
-            file.read_at(&mut slot, 0).ok()?;
-            let header = format::SegmentHeader::of(&slot)?;
-            let entry =
-                header.destinations().iter().find(|entry| entry_name(entry).as_deref() == Some(name))?;
-            Some(CursorState::healed(entry))
-        });
-        match repeated {
-            Some(state) if state.confirmed >= oldest => state,
-            _ => CursorState { inexact: oldest > 0, ..CursorState::since(oldest) },
+        for name in repeated_names(scan) {
+            if cursors.iter().all(|cursor| cursor.name() != name) {
+                told(&name, "gone");
+                cursors.push(Cursor::create(disk, &name, store, repeated_in(scan, &name))?);
+                self.sync_names()?;
+            }
         }
+        Ok(cursors)
     }
 
     /// Everything durable is checked by readers; what only the opener can know to be lost is named here.
@@ -519,6 +497,17 @@ impl Opening<'_> {
         self.disk
             .sync_names()
             .map_err(|error| Error::io(format!("{} can't be made durable", self.place), error))
+    }
+}
+
+fn known(state: &StoreState, cursors: &[Cursor], gaps: &GapFile) -> Known {
+    let confirmed = || cursors.iter().map(|cursor| cursor.state().confirmed);
+    Known {
+        state: Some(state.encode()),
+        confirmed_min: confirmed().min().unwrap_or(0),
+        confirmed_max: confirmed().max().unwrap_or(0),
+        last_gap: gaps.iter().map(|gap| gap.last_sequence).max().unwrap_or(0),
+        read_only: false,
     }
 }
 

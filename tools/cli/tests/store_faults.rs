@@ -324,3 +324,37 @@ fn a_small_file_that_is_damaged_is_told_and_costs_no_record() {
         assert!(read_raw(&copy).starts_with(&lines(500)), "{name}");
     }
 }
+
+#[test]
+fn a_cursor_that_is_gone_is_told_and_heals_from_a_segment_header() {
+    let place = Place::new();
+    let sizes = ["--segment-bytes", "256KiB", "--disk-bytes-cap", "4MiB"];
+    append(&place.dir(), &sizes, &lines(12_000));
+    assert_eq!(code(&run(&["drain", "--raw", "--limit", "9000", "--dir", &place.dir()], b"")), 0);
+    // Into slots that were trimmed: what was in front is gone, and a header says how far the destination was.
+    append(&place.dir(), &sizes, &lines(12_000));
+    assert_eq!(verify(&place.dir()).0, 0);
+    std::fs::remove_file(format!("{}/cursor-default", place.dir())).unwrap();
+    let (code, report) = verify(&place.dir());
+    assert_eq!((code, &report["flaws"]), (1, &serde_json::json!(["cursor-default is missing"])), "{report}");
+    assert_eq!((&report["damaged_records"], &report["closes"]), (&0.into(), &true.into()), "{report}");
+    let output = append(&place.dir(), &sizes, b"more\n");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("cursor-default was gone"));
+    let (code, report) = verify(&place.dir());
+    assert_eq!((code, &report["gaps"]), (0, &0.into()), "no false loss: {report}");
+    assert_eq!(report["ledger"][0]["exact"], false);
+}
+
+#[test]
+fn a_slot_header_that_was_rebuilt_is_told() {
+    let place = Place::new();
+    let slots = store_of_segments(&place);
+    let file = std::fs::OpenOptions::new().write(true).open(format!("{}/{}", place.dir(), slots[1])).unwrap();
+    file.write_all_at(&[0x55; 512], 0).unwrap();
+    let (code, report) = verify(&place.dir());
+    let told = format!("{} had an unreadable header at offset 0; it was rebuilt", slots[1]);
+    assert!(report["recovery"][0].as_str().unwrap().starts_with(&told), "{report}");
+    assert_eq!((code, &report["damaged_records"]), (0, &0.into()), "it costs no record: {report}");
+    let text = stdout(&run(&["verify", "--dir", &place.dir()], b""));
+    assert!(text.contains(&format!("recovery: {told}")), "{text}");
+}

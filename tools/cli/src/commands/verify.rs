@@ -181,6 +181,7 @@ impl Audit {
             "closes": self.closes(),
             "damage": damage,
             "flaws": archive.flaws(),
+            "recovery": archive.recovered().report,
         })
     }
 
@@ -195,6 +196,10 @@ impl Audit {
         );
         for flaw in archive.flaws() {
             let _ = writeln!(text, "damaged: {flaw}");
+        }
+        // A power cut alone may leave such: told, and no verdict.
+        for sentence in &archive.recovered().report {
+            let _ = writeln!(text, "recovery: {sentence}");
         }
         for damage in &self.damage {
             let Damage { first_sequence, last_sequence, file, offset } = damage;
