@@ -23,10 +23,11 @@ use crate::limits::{GIB, KIB, MIB};
 
 mod check;
 mod fields;
+mod hint;
 mod parse;
 pub mod units;
 
-pub use check::Sizes;
+pub use check::{RecordLimit, Sizes};
 pub use parse::{Origin, Setting};
 
 /// Every setting of a store and of the agent around it.

@@ -90,8 +90,8 @@ impl CursorState {
         if starts.zip(&self.ranges).any(|(before, (first, last))| *first <= before || first > last) {
             return Some("the ranges confirmed beyond the watermark do not ascend");
         }
-        let counted = self.dropped.sum().checked_add(self.delivered);
-        if !self.inexact && counted != Some(self.confirmed - self.since_sequence) {
+        let counted = self.dropped.sum() + u128::from(self.delivered);
+        if !self.inexact && counted != u128::from(self.confirmed - self.since_sequence) {
             return Some("delivered and dropped do not add up to confirmed");
         }
         None

@@ -10,7 +10,7 @@
 //!
 //! This module knows no log: what is lost it was told, and what is confirmed too.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use zerocopy::little_endian::U64;
 
 use crate::position::Epoch;
@@ -108,9 +108,9 @@ impl Totals {
         *total = total.saturating_add(count);
     }
 
-    /// How many were dropped in all.
-    pub fn sum(&self) -> u64 {
-        self.0.iter().fold(0, |sum, total| sum.saturating_add(*total))
+    /// How many were dropped in all, for reasons that this version does not know too.
+    pub fn sum(&self) -> u128 {
+        self.0.iter().map(|total| u128::from(*total)).sum()
     }
 
     /// The reasons for which something was dropped, in the order of their numbers.
@@ -126,6 +126,12 @@ impl Totals {
     /// What stands on disk.
     pub fn decode(stored: &ReasonTotals) -> Self {
         Self(stored.map(U64::get))
+    }
+}
+
+impl Serialize for Totals {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter().map(|(reason, count)| (reason.name(), count)))
     }
 }
 

@@ -6,48 +6,9 @@
 
 use std::fmt;
 
-use serde::ser::{Serialize, SerializeMap, SerializeStruct, Serializer};
+use serde::ser::{Serialize, SerializeStruct, Serializer};
 
-use crate::gaps::Reason;
-
-const REASON_COUNT: usize = Reason::ALL.len();
-
-/// Dropped records by reason.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Dropped([u64; REASON_COUNT]);
-
-impl Dropped {
-    /// Counts `count` more records lost for `reason`; stays at the largest number rather than wrap.
-    pub fn add(&mut self, reason: Reason, count: u64) {
-        let sum = &mut self.0[reason as usize];
-        *sum = sum.saturating_add(count);
-    }
-
-    /// Records lost for `reason`.
-    pub fn of(&self, reason: Reason) -> u64 {
-        self.0[reason as usize]
-    }
-
-    /// Records lost for any reason.
-    pub fn total(&self) -> u128 {
-        self.0.iter().map(|count| u128::from(*count)).sum()
-    }
-
-    /// The reasons for which something was lost, in the order of their numbers on disk.
-    pub fn iter(&self) -> impl Iterator<Item = (Reason, u64)> {
-        Reason::ALL.into_iter().map(|reason| (reason, self.of(reason))).filter(|(_, count)| *count > 0)
-    }
-}
-
-impl Serialize for Dropped {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.iter().count()))?;
-        for (reason, count) in self.iter() {
-            map.serialize_entry(reason.name(), &count)?;
-        }
-        map.end()
-    }
-}
+use crate::gaps::Totals;
 
 /// The account of one destination, in records.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +22,7 @@ pub struct Ledger {
     /// Records that are kept for it, counted by reading.
     pub pending: u64,
     /// Records that it will never see, by reason.
-    pub dropped: Dropped,
+    pub dropped: Totals,
     /// Whether every number was counted; after an unclean stop in a mode that lets records leave before
     /// they are durable, nobody can know.
     pub exact: bool,
@@ -75,7 +36,7 @@ impl Ledger {
             accepted: 0,
             delivered: 0,
             pending: 0,
-            dropped: Dropped::default(),
+            dropped: Totals::default(),
             exact: true,
         }
     }
@@ -86,7 +47,7 @@ impl Ledger {
     }
 
     fn accounted(&self) -> u128 {
-        u128::from(self.delivered) + u128::from(self.pending) + self.dropped.total()
+        u128::from(self.delivered) + u128::from(self.pending) + self.dropped.sum()
     }
 }
 
@@ -95,11 +56,11 @@ impl fmt::Display for Ledger {
         let Self { destination, accepted, delivered, pending, dropped, exact } = self;
         let sign = if self.closes() { "=" } else { "!=" };
         write!(f, "{destination}: accepted {accepted} {sign} delivered {delivered} + pending {pending}")?;
-        write!(f, " + dropped {}", dropped.total())?;
+        write!(f, " + dropped {}", dropped.sum())?;
         for (index, (reason, count)) in dropped.iter().enumerate() {
             write!(f, "{}{} {count}", if index == 0 { " (" } else { ", " }, reason.name())?;
         }
-        if dropped.total() > 0 {
+        if dropped.sum() > 0 {
             f.write_str(")")?;
         }
         let (have, want) = (self.accounted(), u128::from(*accepted));
@@ -132,6 +93,7 @@ impl Serialize for Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gaps::Reason;
 
     fn ledger() -> Ledger {
         let mut ledger = Ledger { accepted: 100, delivered: 60, pending: 30, ..Ledger::new("default") };
@@ -157,16 +119,6 @@ mod tests {
         let all = u64::MAX;
         assert!(!Ledger { accepted: all, delivered: all, pending: all, ..Ledger::new("default") }.closes());
         assert!(!Ledger { accepted: 0, delivered: 1, pending: all, ..Ledger::new("default") }.closes());
-    }
-
-    #[test]
-    fn each_reason_has_its_own_account() {
-        for (index, reason) in Reason::ALL.into_iter().enumerate() {
-            assert_eq!(reason as usize, index, "the account's place");
-            let mut dropped = Dropped::default();
-            dropped.add(reason, 5);
-            assert_eq!(dropped.iter().collect::<Vec<_>>(), [(reason, 5)]);
-        }
     }
 
     #[test]

@@ -8,10 +8,10 @@
 //! | acked over a prefix that is not contiguous across segments | `crash::a_power_cut_*`, `faults::any_failed_sync_*` |
 //! | no directory sync after a slot is made | `crash::a_power_cut_*`, nearly all others |
 //! | a stale block of an older epoch is trusted | `crash::a_power_cut_*`, `faults::any_failed_sync_*` |
+//! | a block of any segment id is believed | `faults::a_segment_lost_between_*`, `faults::any_failed_sync_*` |
 //! | recycled before both copies of the cursor are past it | `faults::a_rotten_cursor_copy_never_points_at_recycled_records` |
 //!
-//! A block of a recycled slot under its old segment id is refused by its sequence too, so that a reader which
-//! forgets the id alone is not caught here. `SEED=n` replays one life of `random`.
+//! `SEED=n` replays one life of `random`.
 
 #![allow(unreachable_pub, reason = "the modules of one test share what is theirs")]
 

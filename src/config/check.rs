@@ -2,6 +2,7 @@
 //!
 //! Pure. Also settles what depends on other values ([`Config::sizes`]); the free space is an argument.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::units::{show_bytes, show_duration};
@@ -20,6 +21,51 @@ pub struct Sizes {
     pub warm_bytes: u64,
     /// The largest payload.
     pub record_bytes_max: u64,
+    /// What that comes from.
+    pub record_limit: RecordLimit,
+}
+
+/// What the largest payload comes from: whoever brings a larger one is told what to change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordLimit {
+    /// `write.record_bytes_max`, set or not.
+    Setting,
+    /// A quarter of `queue.bytes`.
+    Queue(u64),
+    /// A quarter of a new segment of so many bytes.
+    Segment(u64),
+    /// A quarter of the smallest slot that the directory has, of so many bytes.
+    Slot(u64),
+}
+
+impl fmt::Display for RecordLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Setting => f.write_str("raise write.record_bytes_max"),
+            Self::Queue(bytes) => write!(f, "a quarter of queue.bytes, {}: raise that", show_bytes(bytes)),
+            Self::Segment(bytes) => {
+                write!(
+                    f,
+                    "a quarter of a segment of {}: raise segment_bytes, or disk_bytes_cap",
+                    show_bytes(bytes)
+                )
+            }
+            Self::Slot(bytes) => write!(
+                f,
+                "a quarter of the smallest slot there is, of {}, and slots keep their size: take a new directory \
+                 with a larger segment_bytes",
+                show_bytes(bytes)
+            ),
+        }
+    }
+}
+
+impl Sizes {
+    /// The largest payload where the smallest slot has `slot_bytes`, and what it comes from.
+    pub fn record_limit(&self, slot_bytes: u64) -> (u64, RecordLimit) {
+        let slot = (slot_bytes / RECORDS_PER_SEGMENT_MIN, RecordLimit::Slot(slot_bytes));
+        if slot.0 < self.record_bytes_max { slot } else { (self.record_bytes_max, self.record_limit) }
+    }
 }
 
 /// One impossible value.
@@ -66,11 +112,13 @@ impl Config {
         self.check_cap(cap).map_err(|complaint| Error::new(Kind::Config, complaint.sentence))?;
         let segment_bytes = self.segment_bytes(cap);
         let warm = self.disk.warm_bytes.unwrap_or(WARM_SLOT_COUNT_DEFAULT * segment_bytes);
+        let (record_bytes_max, record_limit) = self.record_bytes_max(segment_bytes);
         Ok(Sizes {
             disk_bytes_cap: cap,
             segment_bytes,
             warm_bytes: warm.min(cap),
-            record_bytes_max: self.record_bytes_max(segment_bytes),
+            record_bytes_max,
+            record_limit,
         })
     }
 
@@ -82,9 +130,15 @@ impl Config {
         })
     }
 
-    fn record_bytes_max(&self, segment_bytes: u64) -> u64 {
-        let default = RECORD_BYTES_MAX_DEFAULT.min(self.record_bytes_ceiling(segment_bytes));
-        self.write.record_bytes_max.unwrap_or(default)
+    fn record_bytes_max(&self, segment_bytes: u64) -> (u64, RecordLimit) {
+        let setting = self.write.record_bytes_max.unwrap_or(RECORD_BYTES_MAX_DEFAULT);
+        let limits = [
+            (setting, RecordLimit::Setting),
+            (segment_bytes / RECORDS_PER_SEGMENT_MIN, RecordLimit::Segment(segment_bytes)),
+            (self.queue.bytes / RECORDS_PER_QUEUE_MIN, RecordLimit::Queue(self.queue.bytes)),
+        ];
+        // Of equals the setting, which is looked at first.
+        limits.into_iter().min_by_key(|(bytes, _)| *bytes).expect("there are three")
     }
 
     fn record_bytes_ceiling(&self, segment_bytes: u64) -> u64 {

@@ -310,7 +310,7 @@ mod duration {
     pub(super) fn read(given: Given<'_>) -> Result<Duration, String> {
         match given {
             Given::Number(number) => Err(units::duration_needs_unit(number)),
-            given => units::parse_duration(text_of(given, "a duration such as \"250ms\"")?, Bare::Refused),
+            given => units::parse_duration(text_of(given, "a duration such as \"250ms\"")?),
         }
     }
 
@@ -330,7 +330,7 @@ mod sync {
             "group" => Ok(SyncPolicy::Group),
             "none" => Ok(SyncPolicy::None),
             _ => match text.strip_prefix("interval=") {
-                Some(interval) => units::parse_duration(interval, Bare::Refused).map(SyncPolicy::Interval),
+                Some(interval) => units::parse_duration(interval).map(SyncPolicy::Interval),
                 None => Err(format!("must be {WANTED}, not \"{text}\"")),
             },
         }

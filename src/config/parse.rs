@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::check::Complaint;
 use super::fields::{self, FIELDS, Field, Given};
-use super::{Config, SpillMode};
+use super::{Config, SpillMode, hint};
 use crate::error::{Error, Kind, Result};
 
 /// Where a value came from.
@@ -136,7 +136,7 @@ impl<'a> Reading<'a> {
 
     fn set(&mut self, path: &str, given: Given<'_>, place: Place) -> Result<()> {
         let Some(field) = FIELDS.iter().find(|field| field.path == path) else {
-            return Err(self.error_at(&place, &unknown(path), path));
+            return Err(self.error_at(&place, &hint::unknown(path), path));
         };
         (field.set)(&mut self.config, given)
             .map_err(|what| self.error_at(&place, &format!("`{path}` {what}"), path))?;
@@ -219,39 +219,4 @@ fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
-}
-
-/// The sentence for a key that nobody knows, with the nearest one that is known.
-fn unknown(path: &str) -> String {
-    let nearest = FIELDS.iter().map(|field| (nearness(path, field.path), field.path)).min();
-    match nearest {
-        Some((distance, known)) if distance <= 2 + path.len() / 4 => {
-            format!("unknown key `{path}`; did you mean `{known}`?")
-        }
-        _ => format!("unknown key `{path}`; `forebay config default` prints all there are"),
-    }
-}
-
-/// How far two paths are apart. The right key in the wrong table is near.
-fn nearness(path: &str, known: &str) -> usize {
-    let last = |path: &str| path.rsplit('.').next().map(str::to_owned);
-    if last(path) == last(known) { 1 } else { edit_distance(path, known) }
-}
-
-/// Insertions, deletions, replacements and swaps of neighbours between two words.
-fn edit_distance(left: &str, right: &str) -> usize {
-    let (left, right): (Vec<char>, Vec<char>) = (left.chars().collect(), right.chars().collect());
-    let mut rows = vec![vec![0; right.len() + 1]; left.len() + 1];
-    rows[0] = (0..=right.len()).collect();
-    for i in 1..=left.len() {
-        rows[i][0] = i;
-        for j in 1..=right.len() {
-            let replaced = rows[i - 1][j - 1] + usize::from(left[i - 1] != right[j - 1]);
-            rows[i][j] = replaced.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
-            if i > 1 && j > 1 && left[i - 1] == right[j - 2] && left[i - 2] == right[j - 1] {
-                rows[i][j] = rows[i][j].min(rows[i - 2][j - 2] + 1);
-            }
-        }
-    }
-    rows[left.len()][right.len()]
 }

@@ -75,6 +75,63 @@ fn an_unknown_key_names_its_place_and_the_nearest_one() {
 }
 
 #[test]
+fn the_hint_is_the_key_that_was_meant() {
+    for (typo, meant) in [
+        ("dri", "dir"),
+        ("spil", "spill"),
+        ("cap", "disk_bytes_cap"),
+        ("on_damge", "on_damage"),
+        ("spilltodisk", "spill_to_disk"),
+        ("queue_records", "queue.records"),
+        ("segment_size", "disk.segment_bytes"),
+        ("queue.bites", "queue.bytes"),
+        ("queue.record", "queue.records"),
+        ("queue.spill", "queue.spill_threshold"),
+        ("queue.resume", "queue.resume_threshold"),
+        ("queue.ful", "queue.full"),
+        ("quue.full", "queue.full"),
+        ("disk.cap", "disk_bytes_cap"),
+        ("disk.segment", "disk.segment_bytes"),
+        ("disk.free_bytes", "disk.free_bytes_min"),
+        ("disk.warm", "disk.warm_bytes"),
+        ("disk.directio", "disk.direct_io"),
+        ("write.batch", "write.batch_bytes"),
+        ("write.linger", "write.batch_linger_unawaited"),
+        ("write.deth", "write.depth"),
+        ("write.sync", "write.sync_method"),
+        ("write.records_bytes_max", "write.record_bytes_max"),
+        ("governor.facter", "governor.factor"),
+        ("governor.floor_records", "governor.floor_records_per_second"),
+        ("governor.floor_bytes", "governor.floor_bytes_per_second"),
+        ("backoff.minimum", "backoff.min"),
+        ("backof.max", "backoff.max"),
+        ("ingest.htttp", "ingest.http"),
+        ("ingest.key", "ingest.key_field"),
+        ("ingest.awnser", "ingest.answer"),
+        ("sink.uri", "sink.url"),
+        ("sink.records", "sink.batch_records"),
+        ("sink.timeuot", "sink.timeout"),
+        ("sinks.url", "sink.url"),
+        ("admin.lissten", "admin.listen"),
+        ("admin.http", "ingest.http"),
+    ] {
+        let said = Config::parse_with("", "f.toml", &[(typo.into(), "x".into())]).unwrap_err().to_string();
+        assert!(said.ends_with(&format!("did you mean `{meant}`?")), "{typo}: {said}");
+    }
+    for (text, table) in [("[quue]\nx = 1", "queue"), ("[sik]\nurl = \"x\"", "sink")] {
+        assert!(
+            refused(text).ends_with(&format!("did you mean the table `[{table}]`?")),
+            "{}",
+            refused(text)
+        );
+    }
+    for strange in ["queue.size", "nonsense", "sink.password", "x"] {
+        let said = Config::parse_with("", "f.toml", &[(strange.into(), "x".into())]).unwrap_err().to_string();
+        assert!(said.ends_with("`forebay config default` prints all there are"), "{strange}: {said}");
+    }
+}
+
+#[test]
 fn a_size_without_a_unit_teaches() {
     assert_eq!(
         refused("[queue]\nbytes = 67108864"),
@@ -190,6 +247,27 @@ fn sizes_follow_the_disk_and_always_pass_their_own_checks() {
     assert_eq!(sizes(&tight, 0).segment_bytes, 256 << 10);
     tight.write.record_bytes_max = Some(16 << 20);
     assert!(tight.sizes(0).unwrap_err().to_string().contains("a quarter of a segment"));
+}
+
+#[test]
+fn a_record_limit_says_what_it_comes_from_and_how_it_is_raised() {
+    let mut config = Config::new("/d");
+    let limit = |config: &Config, slot| {
+        let sizes = config.sizes(1 << 40).unwrap();
+        let (bytes, from) = sizes.record_limit(slot);
+        (bytes, from.to_string())
+    };
+    assert_eq!(limit(&config, 128 << 20), (16 << 20, "raise write.record_bytes_max".into()));
+    let (bytes, slot) = limit(&config, 256 << 10);
+    assert!(bytes == 64 << 10 && slot.contains("smallest slot there is, of 256KiB"), "{slot}");
+    config.disk.segment_bytes = Some(16 << 20);
+    let (bytes, segment) = limit(&config, 16 << 20);
+    assert!(bytes == 4 << 20 && segment.contains("a segment of 16MiB: raise segment_bytes"), "{segment}");
+    config.queue.bytes = 8 << 20;
+    let (bytes, queue) = limit(&config, 16 << 20);
+    assert!(bytes == 2 << 20 && queue.contains("queue.bytes, 8MiB"), "{queue}");
+    config.write.record_bytes_max = Some(2 << 20);
+    assert_eq!(limit(&config, 16 << 20), (2 << 20, "raise write.record_bytes_max".into()));
 }
 
 mod any {

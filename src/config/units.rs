@@ -1,15 +1,15 @@
 //! Sizes and durations as people write them: `256KiB`, `1.5GiB`, `250ms`, `1h30m`.
 //!
-//! Pure. A unit is part of the value; whether a number may stand without one is the caller's choice
-//! ([`Bare`]): on the command line it may, in a file it may not. Integer arithmetic: what is read is
-//! exactly what was written, or an error.
+//! Pure. A unit is part of the value. A size may stand without one where the caller says so ([`Bare`]): on the
+//! command line it may, in a file it may not; a duration never does, since nobody can tell 50 ms from 50 s.
+//! Integer arithmetic: what is read is exactly what was written, or an error.
 
 use std::time::Duration;
 
-/// Whether a number may stand without a unit.
+/// Whether a size may stand without a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bare {
-    /// It is bytes, or records, or seconds.
+    /// It is bytes.
     Allowed,
     /// It is an error that shows how to write it.
     Refused,
@@ -60,11 +60,11 @@ pub fn parse_bytes(text: &str, bare: Bare) -> Result<u64, String> {
     u64::try_from(bytes).map_err(|_| format!("is too large: `{text}`"))
 }
 
-/// Reads a duration; a bare number, where allowed, is seconds.
+/// Reads a duration. Only zero needs no unit.
 ///
 /// # Errors
 /// One sentence without a subject, such as ``needs a unit: write "10s" or "10ms"``.
-pub fn parse_duration(text: &str, bare: Bare) -> Result<Duration, String> {
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     let mut rest = text;
     let mut total: u128 = 0;
@@ -72,7 +72,6 @@ pub fn parse_duration(text: &str, bare: Bare) -> Result<Duration, String> {
         let (number, behind) = split_number(rest)?;
         let unit_len = behind.find(|c: char| c.is_ascii_digit()).unwrap_or(behind.len());
         let unit = match behind[..unit_len].trim() {
-            "" if bare == Bare::Allowed && rest.len() == text.len() => 1_000_000_000,
             "" if number.is_zero() => 1,
             "" => return Err(duration_needs_unit(text)),
             name => unit_of(&TIME_UNITS, name)
@@ -184,14 +183,14 @@ mod tests {
     #[test]
     fn a_bare_number_is_refused_with_the_way_to_write_it() {
         assert_eq!(parse_bytes("67108864", Bare::Refused).unwrap_err(), "needs a unit: write \"64MiB\"");
-        assert!(parse_duration("10", Bare::Refused).unwrap_err().contains("\"10s\""));
-        assert_eq!(parse_duration("10", Bare::Allowed), Ok(Duration::from_secs(10)));
-        assert_eq!(parse_duration("0", Bare::Refused), Ok(Duration::ZERO));
+        assert!(parse_duration("10").unwrap_err().contains("\"10s\""));
+        assert!(parse_duration("1h30").unwrap_err().contains("needs a unit"));
+        assert_eq!(parse_duration("0"), Ok(Duration::ZERO));
     }
 
     #[test]
     fn durations_add_up() {
-        let read = |text| parse_duration(text, Bare::Refused).unwrap();
+        let read = |text| parse_duration(text).unwrap();
         assert_eq!(read("1h30m"), Duration::from_secs(5400));
         assert_eq!(read("250ms"), Duration::from_millis(250));
         assert_eq!(read("1.5s"), Duration::from_millis(1500));
@@ -203,7 +202,7 @@ mod tests {
         let long = "9".repeat(60);
         for text in ["", "x", "1x", ".5s", "1.", "-1s", "1e3", "1h2", "1..2B", "0.3B", "µ", &long] {
             assert!(parse_bytes(text, Bare::Refused).is_err(), "{text}");
-            assert!(parse_duration(text, Bare::Refused).is_err(), "{text}");
+            assert!(parse_duration(text).is_err(), "{text}");
         }
         assert!(parse_bytes(&format!("{long}GiB"), Bare::Refused).is_err());
     }
@@ -215,7 +214,7 @@ mod tests {
         }
         for ns in [0, 1, 999, 1_000_001, 5_400_000_000_000, u64::MAX] {
             let duration = Duration::from_nanos(ns);
-            assert_eq!(parse_duration(&show_duration(duration), Bare::Refused), Ok(duration));
+            assert_eq!(parse_duration(&show_duration(duration)), Ok(duration));
         }
     }
 }

@@ -40,7 +40,7 @@ prop_compose! {
         for (index, count) in dropped {
             state.dropped.add(Reason::ALL[index], count.into());
         }
-        state.confirmed += state.delivered + state.dropped.sum();
+        state.confirmed += state.delivered + state.dropped.sum() as u64;
         let mut next = state.confirmed;
         for (skip, span) in steps {
             state.ranges.push((next + skip, next + skip + span));

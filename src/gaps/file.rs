@@ -53,10 +53,13 @@ impl GapFile {
         Self { copies, gaps, is_written: true, body: Vec::new() }
     }
 
-    /// Names a loss, in memory; see [`GapList::add`].
+    /// Names a loss, in memory; see [`GapList::add`]. Whoever finds it, it is counted here.
     pub fn add(&mut self, gap: Gap) -> Added {
         self.is_written = false;
-        self.gaps.add(gap)
+        let before = self.gaps.named_count();
+        let added = self.gaps.add(gap);
+        metrics::counter!("forebay_gaps_total").increment(self.gaps.named_count() - before);
+        added
     }
 
     /// Forgets what the slowest destination has confirmed, in memory; see [`GapList::remove_below`]. There is

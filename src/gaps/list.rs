@@ -37,6 +37,8 @@ pub struct GapList {
     gaps: Vec<Gap>,
     body_bytes: usize,
     positions: Vec<u64>,
+    /// Gaps that were named by [`GapList::add`]; one that only made its neighbour grow is none of its own.
+    named_count: u64,
 }
 
 impl GapList {
@@ -45,7 +47,7 @@ impl GapList {
         // Written largest first; what sums the smallest relies on it, so it is not left to the disk.
         gaps.iter_mut().for_each(|gap| gap.keys.sort_by_key(|(_, count)| std::cmp::Reverse(*count)));
         let body_bytes = gaps.iter().map(gap_bytes).sum();
-        Self { gaps, body_bytes, positions: Vec::new() }
+        Self { gaps, body_bytes, ..Self::default() }
     }
 
     /// Names a loss.
@@ -62,7 +64,7 @@ impl GapList {
         assert_eq!(gap.flaw(), None, "{gap:?}");
         let overlapped = self.overlapped(gap.first_sequence, gap.last_sequence);
         let is_tight = self.gaps.len() + overlapped.len() + 1 > GAPS_MAX;
-        let before = is_tight.then(|| (self.gaps.clone(), self.body_bytes));
+        let before = is_tight.then(|| (self.gaps.clone(), self.body_bytes, self.named_count));
         let (pieces, mut exact) = self.uncovered(&gap, overlapped);
         let original = before.is_some().then(|| gap.clone());
         let mut count = 0;
@@ -70,8 +72,8 @@ impl GapList {
             count += piece.count;
             self.insert(piece);
         }
-        if let (false, Some((gaps, body_bytes)), Some(gap)) = (self.shrink(), before, original) {
-            (self.gaps, self.body_bytes) = (gaps, body_bytes);
+        if let (false, Some(before), Some(gap)) = (self.shrink(), before, original) {
+            (self.gaps, self.body_bytes, self.named_count) = before;
             return Added::Full(gap);
         }
         Added::Named { count, exact }
@@ -114,6 +116,11 @@ impl GapList {
         self.gaps.len()
     }
 
+    /// How many gaps were ever added, merged since or not.
+    pub fn named_count(&self) -> u64 {
+        self.named_count
+    }
+
     /// Whether nothing is lost that is not confirmed.
     pub fn is_empty(&self) -> bool {
         self.gaps.is_empty()
@@ -153,18 +160,18 @@ impl GapList {
         self.body_bytes += gap_bytes(&gap);
         let index = self.gaps.partition_point(|other| other.first_sequence < gap.first_sequence);
         self.gaps.insert(index, gap);
-        self.join_if_touching(index);
-        if index > 0 {
-            self.join_if_touching(index - 1);
-        }
+        let joined = self.join_if_touching(index) | (index > 0 && self.join_if_touching(index - 1));
+        self.named_count += u64::from(!joined);
     }
 
-    fn join_if_touching(&mut self, index: usize) {
-        let Some([left, right]) = self.gaps.get(index..).and_then(<[Gap]>::first_chunk) else { return };
+    fn join_if_touching(&mut self, index: usize) -> bool {
+        let Some([left, right]) = self.gaps.get(index..).and_then(<[Gap]>::first_chunk) else { return false };
         let touches = left.last_sequence + 1 == right.first_sequence && left.is_dense() == right.is_dense();
-        if touches && self.may_join(left, right) {
+        let joins = touches && self.may_join(left, right);
+        if joins {
             self.join(index);
         }
+        joins
     }
 
     fn may_join(&self, left: &Gap, right: &Gap) -> bool {

@@ -146,7 +146,7 @@ proptest! {
             totals.add(reason, count);
             next = end + 1 + skip % 2;
         }
-        let (before, end) = (totals.sum(), next + 5);
+        let (before, end) = (totals.sum() as u64, next + 5);
         prop_assert_eq!(list.add(gap(5, end, last)), named(end - 4 - before));
         totals.add(last, end - 4 - before);
         check_shape(&list);
@@ -267,7 +267,7 @@ fn when_there_are_too_many_the_nearest_of_one_reason_merge_and_no_loss_is_forgot
     }
     check_shape(&list);
     assert_eq!((list.len(), list.totals()), (GAPS_MAX, totals));
-    assert_eq!(list.iter().map(keyed).sum::<u64>(), totals.sum());
+    assert_eq!(list.iter().map(keyed).sum::<u64>(), totals.sum() as u64);
 }
 
 #[test]

@@ -32,6 +32,9 @@ pub mod uring;
 
 pub use arena::{Arena, Slot};
 
+/// The file whose flock is the lock of the directory.
+pub const LOCK_NAME: &str = "lock";
+
 /// How a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {

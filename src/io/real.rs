@@ -27,10 +27,10 @@ use super::blocking::{BlockingReader, BlockingWriter};
 use super::latch::SyncLatch;
 use super::uring::reactor::RingReader;
 use super::uring::{Refusal, RingWriter};
-use super::{Access, Arena, Backend, DeviceOptions, DirectIo, Disk, File, ReadDevice, WriteDevice};
+use super::{
+    Access, Arena, Backend, DeviceOptions, DirectIo, Disk, File, LOCK_NAME, ReadDevice, WriteDevice,
+};
 
-/// The file whose flock is the lock of the directory.
-const LOCK_NAME: &str = "lock";
 /// How long a lock is asked for again: the ring of a killed process may hold it for a moment.
 const LOCK_WAIT_MAX: Duration = Duration::from_millis(250);
 const LOCK_RETRY: Duration = Duration::from_millis(5);
@@ -46,6 +46,8 @@ pub struct RealDisk {
     directory: OwnedFd,
     direct_io: DirectIo,
     read_only: bool,
+    /// This handle has made the directory, and takes it back where nothing came to be in it.
+    is_new: bool,
     /// A failed sync of the directory is as final as one of a file.
     latch: SyncLatch,
     /// Subdirectories whose names changed since the last [`Disk::sync_names`].
@@ -78,18 +80,23 @@ impl RealDisk {
     }
 
     /// Makes the directory with mode 0700 if it is not there (its parent must be), makes its name durable, and
-    /// opens it.
+    /// opens it. One that it made and in which nothing is when it is dropped goes again.
     ///
     /// # Errors
     /// What mkdirat(2), fsync(2) or openat(2) says.
     pub fn create(path: impl AsRef<Path>, direct_io: DirectIo) -> io::Result<Self> {
         let path = path.as_ref();
-        match retry_on_intr(|| mkdirat(rustix::fs::CWD, path, Mode::RWXU)) {
-            Ok(()) => sync_parent(path)?,
-            Err(Errno::EXIST) => {}
+        let is_new = match retry_on_intr(|| mkdirat(rustix::fs::CWD, path, Mode::RWXU)) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
             Err(errno) => return Err(errno.into()),
+        };
+        if is_new {
+            sync_parent(path)?;
         }
-        Self::at(path, direct_io, false)
+        let mut disk = Self::at(path, direct_io, false)?;
+        disk.is_new = is_new;
+        Ok(disk)
     }
 
     /// Opens a directory to look at: every verb that would change something fails with `ReadOnlyFilesystem`.
@@ -112,6 +119,7 @@ impl RealDisk {
             directory,
             direct_io,
             read_only,
+            is_new: false,
             latch: SyncLatch::new(),
             unsynced_subdirectories: Mutex::default(),
             notes: Mutex::default(),
@@ -305,6 +313,8 @@ impl Disk for RealDisk {
         let deadline = Instant::now() + LOCK_WAIT_MAX;
         loop {
             match file.try_lock() {
+                // Whoever held it has taken the directory back, lock and all: this is a file that nobody else finds.
+                Ok(()) if fstat(&file)?.st_nlink == 0 => return self.lock(),
                 Ok(()) => return Ok(Box::new(Lock(file))),
                 Err(std::fs::TryLockError::Error(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(std::fs::TryLockError::Error(error)) => return Err(error),
@@ -338,6 +348,15 @@ impl Disk for RealDisk {
 
     fn place(&self) -> String {
         self.path.display().to_string()
+    }
+}
+
+impl Drop for RealDisk {
+    fn drop(&mut self) {
+        if self.is_new {
+            // Refused by the kernel as soon as anything is in it.
+            let _ = unlinkat(rustix::fs::CWD, &self.path, AtFlags::REMOVEDIR);
+        }
     }
 }
 

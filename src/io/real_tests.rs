@@ -41,9 +41,15 @@ fn a_failed_create_leaves_nothing_behind() {
 fn a_new_directory_is_for_its_owner_alone() {
     let parent = tempfile::tempdir().unwrap();
     let path = parent.path().join("store");
-    RealDisk::create(&path, DirectIo::Auto).unwrap();
+    let first = RealDisk::create(&path, DirectIo::Auto).unwrap();
     RealDisk::create(&path, DirectIo::Auto).expect("a second create finds it there");
     assert_eq!(mode_of(&path), 0o700);
+    drop(first);
+    assert!(!path.exists(), "made for nothing, it goes again");
+    let first = RealDisk::create(&path, DirectIo::Auto).unwrap();
+    first.create("state", 4096, Access::Write).unwrap();
+    drop(first);
+    assert!(path.exists(), "something came to be in it");
     let missing = RealDisk::open(parent.path().join("missing"), DirectIo::Auto).expect_err("not there");
     assert_eq!(missing.kind(), io::ErrorKind::NotFound);
 }

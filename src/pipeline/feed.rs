@@ -230,7 +230,7 @@ impl Feed {
         let (first, last) = (damage.first_sequence, damage.last_sequence);
         tracing::error!(file = %damage.file, offset = damage.offset, first, last, "damage: the records are lost, and named");
         let gap = Gap::of_range(batch.epoch(), first, last, Reason::Corrupt);
-        lock(&self.shared.destinations).lose(gap)?;
+        lock(&self.shared.destinations).lose([gap])?;
         // The gap list has it from here on: it is told, and skipped, as any other.
         (self.next, self.reader_is_there) = (first, false);
         Ok(())

@@ -136,7 +136,6 @@ impl Journal {
 
     /// Records are lost.
     pub(super) fn gap(&self, gap: &Gap) {
-        counter!("forebay_gaps_total").increment(1);
         self.board.tell(
             &self.clock,
             Event::Gap {

@@ -369,7 +369,7 @@ impl Reactor {
             keys: if record.key.is_empty() { Vec::new() } else { vec![(record.key.to_vec(), 1)] },
             ..Gap::of_range(pending.batch.epoch(), record.sequence, record.sequence, Reason::RejectedBySink)
         };
-        lock(&self.shared.destinations).lose(gap.clone())?;
+        lock(&self.shared.destinations).lose([gap.clone()])?;
         self.feed.told_through(gap.first_sequence);
         self.journal.gap(&gap);
         let mut news = Batch::new(pending.batch.store(), gap.epoch, pending.batch.lane());

@@ -19,8 +19,8 @@ use crate::block::{Block, OpenBlock};
 use crate::io::{Arena, Slot};
 use crate::record::{Frame, HEADER_BYTES, PART_PLACE_BYTES, PartPlace, Piece, Record, Seed};
 pub use crate::segment::room::Room;
-use crate::sink::Batch;
 pub use crate::sink::CopyLimits;
+use crate::sink::{Batch, RecordRef};
 
 /// What held an append back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -242,9 +242,19 @@ impl MemoryQueue {
             self.blocks.partition_point(|block| block.extract().last_sequence <= sequence).min(self.placed);
     }
 
-    /// Lets go of every block that the writer does not have: there is no room for them anywhere.
-    pub fn drop_unplaced(&mut self) {
+    /// Lets go of every block that the writer does not have: there is no room for them anywhere. Tells `lost` of each
+    /// record, with its bytes; of a large one by its first part.
+    pub fn drop_unplaced(&mut self, mut lost: impl FnMut(RecordRef<'_>, u64)) {
         for block in self.blocks.drain(self.placed..) {
+            let (mut rest, mut sequence) = (block.frames(), block.extract().first_sequence);
+            while let Some(frame) = Frame::parse(rest) {
+                let (record, place) = frame.contents(sequence);
+                if place.is_none_or(|place| place.offset.get() == 0) {
+                    let payload = place.map_or(record.payload.len() as u64, |place| place.total.get().into());
+                    lost(record, record.key.len() as u64 + payload);
+                }
+                (rest, sequence) = (&rest[frame.encoded_bytes()..], sequence + 1);
+            }
             self.held.records -= block.extract().record_count;
             self.held.bytes -= self.arena.slot_bytes() as u64;
         }

@@ -3,7 +3,7 @@
 //! ```text
 //! slot-NNNNNN ──► sound header of ours ─────────────► segment
 //!                 unsound, a sound block in it ─────► segment, its header rebuilt from the block
-//!                 zeros, no block ──────────────────► spare
+//!                 zeros, no block ──────────────────► spare; of an impossible size: half-made, to be removed
 //!                 another store's, a copy, damaged ─► refused: neither used nor overwritten
 //! ```
 //!
@@ -13,7 +13,7 @@ use zerocopy::FromBytes;
 
 use crate::error::{Error, Kind, Result};
 use crate::io::{Access, Disk, File, Slot};
-use crate::limits::BLOCK_BYTES_MAX;
+use crate::limits::{self, BLOCK_BYTES_MAX};
 use crate::position::{Epoch, StoreId};
 use crate::segment::catalog::{Segment, Spare};
 use crate::segment::format::{
@@ -45,7 +45,8 @@ pub enum RefusedReason {
     Duplicate,
     /// A header that cannot be read or rebuilt: for `quarantine/`.
     Damaged,
-    /// Too short for a segment, and nothing in it: a file whose making was cut short. May be removed.
+    /// No size that a slot was ever made with, and nothing in it: its making was cut short. The next open for writing
+    /// removes it.
     HalfMade,
 }
 
@@ -178,7 +179,7 @@ impl Scan {
                 ));
                 Content::Segment(rebuilt(&header, slot, segment_bytes), None)
             }
-            None if segment_bytes < SEGMENT_BYTES_MIN && blank => Content::Refused(RefusedReason::HalfMade),
+            None if blank && is_half_made(segment_bytes) => Content::Refused(RefusedReason::HalfMade),
             None if blank => Content::Spare,
             None => Content::Refused(RefusedReason::Damaged),
         })
@@ -202,6 +203,11 @@ impl Scan {
             same
         });
     }
+}
+
+/// Whether no slot can have been made with this size.
+fn is_half_made(slot_bytes: u64) -> bool {
+    slot_bytes < limits::SEGMENT_BYTES_MIN || !slot_bytes.is_multiple_of(ALIGNMENT as u64)
 }
 
 /// The segment of a sound header; `None` when what it says cannot be.

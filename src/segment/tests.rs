@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use zerocopy::little_endian::{U32, U64};
-use zerocopy::{FromZeros, IntoBytes};
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use crate::block::{Block, BlockView, Found, OpenBlock, Place};
 use crate::io::sim::{Loss, SimDisk};
@@ -14,7 +14,7 @@ use crate::position::{Epoch, StoreId};
 use crate::record::{PartPlace, Piece, Seed};
 use crate::segment::catalog::Segment;
 use crate::segment::format::{
-    self, ALIGNMENT, Envelope, SegmentHeader, blocks_end, seal_envelope, slot_name,
+    self, ALIGNMENT, BlockHeader, Envelope, SegmentHeader, blocks_end, seal_envelope, slot_name,
 };
 use crate::segment::reader::{Fill, LogReader};
 use crate::segment::recovery::{Known, Recovered, RefusedReason, recover};
@@ -552,4 +552,41 @@ fn from_the_middle_nothing_before_is_returned() {
         let (said, _) = read(&log.disk, &log.known(), from);
         assert_eq!(said.records.into_keys().collect::<Vec<_>>(), (from..=45).collect::<Vec<_>>());
     }
+}
+
+/// Believed by nobody but who looks for it where it was put, whatever its bytes say of themselves.
+#[test]
+fn a_block_that_was_moved_is_no_block() {
+    let arena = Arena::new(SLOT_BYTES, 1).unwrap();
+    let epoch = Epoch(1 << 32);
+    let mut open = OpenBlock::new(arena.take().unwrap(), Seed::new(STORE, epoch));
+    let piece = Piece { sequence: 7, timestamp: 0, key: b"", payload: b"payload", place: None };
+    open.push(&piece);
+    let place = Place {
+        store: STORE,
+        epoch,
+        epoch_base: 1,
+        segment: 3,
+        offset: 8192,
+        previous_sequence: 6,
+        durable_sequence: 6,
+    };
+    let bytes = open.seal(1).place(&place);
+    let reads =
+        |bytes: &[u8], store, segment, offset| BlockView::read(bytes, store, segment, offset).is_some();
+    assert!(reads(&bytes, STORE, 3, 8192));
+    assert!(!reads(&bytes, STORE, 4, 8192), "another segment, in the same slot");
+    assert!(!reads(&bytes, STORE, 3, 4096), "another offset");
+    assert!(!reads(&bytes, StoreId([8; 16]), 3, 8192), "another store");
+    // Where the bytes are made to name the other place too, the checksum knows it.
+    let renamed = |change: &dyn Fn(&mut BlockHeader)| {
+        let mut bytes = bytes.to_vec();
+        let (mut header, _) = BlockHeader::read_from_prefix(&bytes).unwrap();
+        change(&mut header);
+        bytes[..format::BLOCK_HEADER_BYTES].copy_from_slice(header.as_bytes());
+        bytes
+    };
+    assert!(!reads(&renamed(&|header| header.segment = U64::new(4)), STORE, 4, 8192));
+    assert!(!reads(&renamed(&|header| header.offset = U64::new(4096)), STORE, 3, 4096));
+    assert!(!reads(&renamed(&|header| header.epoch = U64::new(2 << 32)), STORE, 3, 8192));
 }

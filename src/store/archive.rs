@@ -85,9 +85,15 @@ impl Archive {
         let mut flaws = Vec::new();
         let (store, state) = stated(&**disk, &mut flaws)?;
         let gaps = gaps_of(&**disk, store, &mut flaws)?;
-        let (mut destinations, lost) = destinations_of(&**disk, store, &mut flaws)?;
+        let (mut destinations, mut lost) = destinations_of(&**disk, store, &mut flaws)?;
         let mut scratch = scratch().map_err(|error| Error::io("no memory to read a store with", error))?;
         let scan = Scan::read(&**disk, store, &mut scratch)?;
+        for name in repeated_names(&scan) {
+            if !lost.contains(&name) && destinations.iter().all(|(known, _)| *known != name) {
+                flaws.push(format!("cursor-{name} is missing"));
+                lost.push(name);
+            }
+        }
         destinations.extend(lost.into_iter().map(|name| {
             let repeated = repeated_in(&scan, &name);
             (name, repeated)
@@ -273,14 +279,20 @@ fn destinations_of(
     Ok((sound, lost))
 }
 
+/// The destinations that the newest segment header repeats: each had a cursor before anything was written there.
+pub(super) fn repeated_names(scan: &Scan) -> Vec<String> {
+    let entries = scan.newest_header.iter().flat_map(|header| header.destinations());
+    entries.filter_map(|entry| entry_name(entry).map(String::from)).collect()
+}
+
 /// What the newest segment header still says of a destination, else of the oldest record that is left.
-fn repeated_in(scan: &Scan, name: &str) -> CursorState {
+pub(super) fn repeated_in(scan: &Scan, name: &str) -> CursorState {
     let entries = scan.newest_header.iter().flat_map(|header| header.destinations());
     let mut entries = entries.filter(|entry| entry_name(entry).as_deref() == Some(name));
     let oldest = scan.seen.first().map_or(0, |seen| seen.segment.previous_sequence);
     match entries.next().map(CursorState::healed) {
         Some(state) if state.confirmed >= oldest => state,
-        _ => CursorState { inexact: true, ..CursorState::since(oldest) },
+        _ => CursorState { inexact: oldest > 0, ..CursorState::since(oldest) },
     }
 }
 

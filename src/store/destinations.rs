@@ -166,9 +166,9 @@ impl Destinations {
         delivered
     }
 
-    /// Names a loss. Durable when it returns.
-    pub(crate) fn lose(&mut self, gap: Gap) -> Result<()> {
-        self.add(gap);
+    /// Names losses. Durable when it returns.
+    pub(crate) fn lose(&mut self, gaps: impl IntoIterator<Item = Gap>) -> Result<()> {
+        gaps.into_iter().for_each(|gap| self.add(gap));
         self.write_gaps()
     }
 
@@ -222,8 +222,7 @@ impl Destinations {
     /// Drops `first..=last`, of which `gaps` name what is lost, for every destination that has nothing of it on the
     /// wire. The gaps are durable when it returns.
     pub(crate) fn drop_oldest(&mut self, gaps: Vec<Gap>, first: u64, last: u64) -> Result<()> {
-        gaps.into_iter().for_each(|gap| self.add(gap));
-        self.write_gaps()?;
+        self.lose(gaps)?;
         for index in 0..self.list.len() {
             let one = &self.list[index];
             if one.state.confirmed + 1 >= first && one.sent < first {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::config::FullPolicy;
 use crate::error::{Error, Kind, Result};
-use crate::gaps::{Gap, Reason};
+use crate::gaps::{GapBuilder, Reason};
 use crate::io::Wait;
 use crate::queue::memory::{MemoryQueue, Room};
 use crate::queue::run_ahead::{RunAhead, WINDOW_NS_MAX};
@@ -246,10 +246,18 @@ impl Driver {
                 format!("the disk is full: records {first} to {last} are not durable; free some space");
             return Err(Error::new(Kind::NoSpace, sentence));
         }
-        queue.drop_unplaced();
+        let (mut gaps, mut run) = (Vec::new(), GapBuilder::new(self.shared.epoch, Reason::DiskFull));
+        queue.drop_unplaced(|record, bytes| {
+            // What lies between was dropped before, and is named.
+            if record.sequence != run.last_sequence() + 1 {
+                let next = GapBuilder::new(self.shared.epoch, Reason::DiskFull);
+                gaps.extend(std::mem::replace(&mut run, next).finish());
+            }
+            run.add(record.sequence, record.timestamp, record.key, bytes);
+        });
         drop(queue);
-        let gap = Gap::of_range(self.shared.epoch, first, last, Reason::DiskFull);
-        lock(&self.shared.destinations).lose(gap)
+        gaps.extend(run.finish());
+        lock(&self.shared.destinations).lose(gaps)
     }
 
     /// A block is written only when every loss before it is durably named: else the log would have a hole, after a

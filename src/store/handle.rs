@@ -71,7 +71,7 @@ impl Destination<'_> {
         if first == 0 || first > last {
             return Err(Error::new(Kind::Config, format!("{first} to {last} is no range of records")));
         }
-        lock(&self.shared.destinations).lose(Gap::of_range(epoch, first, last, reason))
+        lock(&self.shared.destinations).lose([Gap::of_range(epoch, first, last, reason)])
     }
 
     /// It has everything up to `through`, and was told of every gap up to there. How many records it got by

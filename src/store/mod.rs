@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::config::FullPolicy;
+use crate::config::{FullPolicy, RecordLimit};
 use crate::error::{Error, Kind, Result};
 use crate::io::DeviceInfo;
 use crate::position::{Epoch, StoreId};
@@ -108,7 +108,8 @@ pub struct Store {
     thread: Option<JoinHandle<Result<()>>>,
     /// The writer, between its thread's turns; its thread takes it out when it ends.
     driver: Option<Arc<Mutex<Option<Driver>>>>,
-    record_bytes_max: usize,
+    /// Bytes of the longest payload, and what that comes from.
+    record_limit: (u64, RecordLimit),
     device: DeviceInfo,
     recovery: Vec<String>,
     lock: Option<Box<dyn crate::store::open::Held>>,
@@ -133,7 +134,7 @@ impl Store {
     /// Takes records, in order and under one lock, until one finds no room. Somebody will wait until the last of
     /// them has reached `level`.
     fn offer(&self, records: &[Record<'_>], level: Level, patience: Patience) -> Result<Offered> {
-        if let Some(record) = records.iter().find(|record| record.payload.len() > self.record_bytes_max) {
+        if let Some(record) = records.iter().find(|record| record.payload.len() > self.record_bytes_max()) {
             return Err(self.too_large(record.payload.len()));
         }
         let shared = &self.shared;
@@ -409,12 +410,9 @@ impl Store {
     }
 
     fn too_large(&self, bytes: usize) -> Error {
-        let limit = self.record_bytes_max;
         Error::new(
             Kind::TooLarge,
-            format!(
-                "a record of {bytes} bytes is over record_bytes_max ({limit}): split it or raise the limit"
-            ),
+            format!("a record of {bytes} bytes is over {}; or split it", self.record_limit()),
         )
     }
 }

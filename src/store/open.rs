@@ -15,22 +15,25 @@ use std::sync::{Arc, Mutex};
 use crate::clock::Clock;
 use crate::config::{Config, OnDamage, Sizes, SpillMode, SyncPolicy};
 use crate::copies::Found;
-use crate::cursor::{Cursor, CursorState, entry_name};
+use crate::cursor::Cursor;
 use crate::error::{Error, Kind, Result};
 use crate::gaps::{Gap, GapFile, Reason};
 use crate::io::real::RealDisk;
 use crate::io::sync_thread::SyncThread;
-use crate::io::{Access, Arena, DeviceOptions, Disk, SyncMethod};
+use crate::io::{Access, Arena, DeviceOptions, Disk, LOCK_NAME, SyncMethod};
 use crate::position::{Epoch, StoreId};
 use crate::queue::memory::MemoryQueue;
 use crate::queue::run_ahead::{RunAhead, window_blocks};
 use crate::record::Seed;
 use crate::segment::catalog::Catalog;
 use crate::segment::format::{self, ALIGNMENT, COPY_BYTES, GAPS_COPY_BYTES};
-use crate::segment::recovery::{Damage, Known, Recovered, recover};
+use crate::segment::recovery::{Damage, Known, Recovered, Refused, RefusedReason, recover_scanned};
+use crate::segment::salvage::scratch;
+use crate::segment::scan::Scan;
 use crate::segment::writer::{Cadence, Durably, LogWriter, PAGE_COUNT, WriterSettings};
 use crate::state::{StateFile, StoreState};
 use crate::store::Store;
+use crate::store::archive::{repeated_in, repeated_names};
 use crate::store::destinations::Destinations;
 use crate::store::driver::Driver;
 use crate::store::marks::Marks;
@@ -106,6 +109,10 @@ impl Store {
     /// As [`Store::open`].
     pub fn open_parts(disk: Arc<dyn Disk>, config: &Config, clock: Arc<Clock>) -> Result<(Self, Driver)> {
         let place = disk.place();
+        let opening = Opening { disk, config, place };
+        // Before anything is made in it; and again once nobody else can change it.
+        let _ = opening.is_new()?;
+        let (disk, place) = (Arc::clone(&opening.disk), &opening.place);
         let guard = disk.lock().map_err(|error| match error.kind() {
             std::io::ErrorKind::WouldBlock => Error::new(
                 Kind::Locked,
@@ -113,7 +120,12 @@ impl Store {
             ),
             _ => Error::io(format!("{place} can't be locked"), error),
         })?;
-        let mut opened = Opening { disk, config, place }.open(&clock)?;
+        let is_new = opening.is_new()?;
+        let mut opened = opening.open(&clock).inspect_err(|_| {
+            if is_new {
+                take_back(disk.as_ref());
+            }
+        })?;
         opened.0.lock = Some(Box::new(DirectoryLock { guard: Guard(guard) }));
         Ok(opened)
     }
@@ -127,18 +139,43 @@ struct Opening<'a> {
 }
 
 impl Opening<'_> {
+    /// Whether no store is in the directory yet. One that somebody uses for something else is refused.
+    fn is_new(&self) -> Result<bool> {
+        let names =
+            self.disk.names().map_err(|error| Error::io(format!("{} can't be listed", self.place), error))?;
+        if names.iter().any(|name| format::slot_of_name(name).is_some()) {
+            return Ok(false);
+        }
+        if let Found::Sound(_) = StateFile::open(self.disk.as_ref(), None, Access::Read)? {
+            return Ok(false);
+        }
+        if let Some(stranger) = names.iter().find(|name| !is_ours(name) && *name != "lost+found") {
+            return Err(Error::new(
+                Kind::Config,
+                format!(
+                    "{} is not a store ({stranger} is in it): name an empty directory, or one that forebay made",
+                    self.place
+                ),
+            ));
+        }
+        Ok(!names.iter().any(|name| is_ours(name) && name != LOCK_NAME))
+    }
+
     fn open(self, clock: &Arc<Clock>) -> Result<(Store, Driver)> {
         let (mut state_file, mut report) = self.state()?;
         let (store, before) = (state_file.store(), *state_file.state());
         let (mut gaps, gap_report) = self.gaps(store)?;
         report.extend(gap_report);
-        let known = self.known(store, &before, &gaps)?;
-        let mut recovered = recover(self.disk.as_ref(), store, &known)?;
+        let mut scratch = scratch().map_err(|error| Error::io("no memory for recovery", error))?;
+        let scan = Scan::read(self.disk.as_ref(), store, &mut scratch)?;
+        let cursors = self.cursors(store, &scan, &mut report)?;
+        let known = known(&before, &cursors, &gaps);
+        let mut recovered = recover_scanned(self.disk.as_ref(), store, &known, scan)?;
         report.append(&mut recovered.report);
+        self.remove_half_made(&recovered.refused, &mut report);
         if let Some(damage) = recovered.damage.first().filter(|_| self.config.on_damage == OnDamage::Stop) {
             return Err(self.stops_at(damage));
         }
-        let cursors = self.cursors(store, &recovered.catalog, &mut report)?;
         let lost = self.losses(&before, &known, &recovered, &mut report);
         let next_sequence =
             lost.iter().map(|gap| gap.last_sequence + 1).fold(recovered.next_sequence, u64::max);
@@ -169,19 +206,6 @@ impl Opening<'_> {
         let names =
             disk.names().map_err(|error| Error::io(format!("{} can't be listed", self.place), error))?;
         let slots = names.iter().any(|name| format::slot_of_name(name).is_some());
-        let ours = |name: &&String| {
-            !matches!(name.as_str(), "lock" | "state" | "gaps" | "quarantine" | "lost+found")
-                && !name.starts_with("cursor-")
-        };
-        if let Some(stranger) = names.iter().find(ours).filter(|_| !slots) {
-            return Err(Error::new(
-                Kind::Config,
-                format!(
-                    "{} is not a store ({stranger} is in it): name an empty directory, or one that forebay made",
-                    self.place
-                ),
-            ));
-        }
         let (store, report) = match store_of_slots(disk, &names).filter(|_| slots) {
             Some(store) => (store, vec!["state was lost: it was made anew from the segments".to_owned()]),
             None if blank => (self.draw_store_id(), Vec::new()),
@@ -236,61 +260,46 @@ impl Opening<'_> {
         }
     }
 
-    fn known(&self, store: StoreId, state: &StoreState, gaps: &GapFile) -> Result<Known> {
-        let disk = self.disk.as_ref();
-        let mut confirmed = Vec::new();
-        for name in Cursor::names(disk)? {
-            if let Found::Sound(cursor) = Cursor::open(disk, &name, store, Access::Write)? {
-                confirmed.push(cursor.state().confirmed);
+    /// A slot whose making was cut short holds nothing, and its size is no slot's.
+    fn remove_half_made(&self, refused: &[Refused], report: &mut Vec<String>) {
+        for slot in refused.iter().filter(|refused| refused.reason == RefusedReason::HalfMade) {
+            let name = format::slot_name(slot.slot);
+            match self.disk.remove(&name) {
+                Ok(()) => report.push(format!("{name} was half made, with nothing in it: it was removed")),
+                // It is no room, and in nobody's way.
+                Err(error) => report.push(format!("{name} is half made, and can't be removed: {error}")),
             }
         }
-        Ok(Known {
-            state: Some(state.encode()),
-            confirmed_min: confirmed.iter().copied().min().unwrap_or(0),
-            confirmed_max: confirmed.iter().copied().max().unwrap_or(0),
-            last_gap: gaps.iter().map(|gap| gap.last_sequence).max().unwrap_or(0),
-            read_only: false,
-        })
     }
 
-    /// Every cursor; one that can't be believed goes back to what the newest segment header repeats, or to the
-    /// oldest segment: repeats, never loss.
-    fn cursors(&self, store: StoreId, catalog: &Catalog, report: &mut Vec<String>) -> Result<Vec<Cursor>> {
+    /// Every cursor; one that is gone or can't be believed goes back to what the newest segment header repeats, or to
+    /// the oldest segment: repeats, never loss.
+    fn cursors(&self, store: StoreId, scan: &Scan, report: &mut Vec<String>) -> Result<Vec<Cursor>> {
         let disk = self.disk.as_ref();
         let mut cursors = Vec::new();
+        let mut told = |name: &str, what: &str| {
+            report.push(format!("cursor-{name} was {what}: that destination may get records again"));
+        };
         for name in Cursor::names(disk)? {
             cursors.push(match Cursor::open(disk, &name, store, Access::Write)? {
                 Found::Sound(cursor) => cursor,
                 Found::Missing => continue,
                 Found::Damaged { blank } => {
                     if !blank {
-                        report.push(format!(
-                            "cursor-{name} was damaged: that destination may get records again"
-                        ));
+                        told(&name, "damaged");
                     }
-                    Cursor::replace(disk, &name, store, self.healed(catalog, &name))?
+                    Cursor::replace(disk, &name, store, repeated_in(scan, &name))?
                 }
             });
         }
-        Ok(cursors)
-    }
-
-    fn healed(&self, catalog: &Catalog, name: &str) -> CursorState {
-        let oldest = catalog.segments().next().map_or(0, |segment| segment.base_sequence.saturating_sub(1));
-        let repeated = catalog.segments().rev().find_map(|segment| {
-            let arena = Arena::new(ALIGNMENT, 1).ok()?;
-            let mut slot = arena.take()?;
-            let file = self.disk.open(&format::slot_name(segment.slot), Access::ReadDirect).ok()?;
-            file.read_at(&mut slot, 0).ok()?;
-            let header = format::SegmentHeader::of(&slot)?;
-            let entry =
-                header.destinations().iter().find(|entry| entry_name(entry).as_deref() == Some(name))?;
-            Some(CursorState::healed(entry))
-        });
-        match repeated {
-            Some(state) if state.confirmed >= oldest => state,
-            _ => CursorState { inexact: oldest > 0, ..CursorState::since(oldest) },
+        for name in repeated_names(scan) {
+            if cursors.iter().all(|cursor| cursor.name() != name) {
+                told(&name, "gone");
+                cursors.push(Cursor::create(disk, &name, store, repeated_in(scan, &name))?);
+                self.sync_names()?;
+            }
         }
+        Ok(cursors)
     }
 
     /// Everything durable is checked by readers; what only the opener can know to be lost is named here.
@@ -359,7 +368,7 @@ impl Opening<'_> {
         // A slot keeps its size when the setting changes: blocks and records fit the smallest there is.
         let slot_bytes = recovered.catalog.slot_bytes_min().unwrap_or(u64::MAX).min(sizes.segment_bytes);
         let block_bytes = block_bytes(config, slot_bytes);
-        let record_bytes_max = sizes.record_bytes_max.min(slot_bytes / 4) as usize;
+        let record_limit = sizes.record_limit(slot_bytes);
         let arena = Arena::new(block_bytes, config.queue.bytes as usize / block_bytes + PAGE_COUNT)
             .map_err(|error| Error::io("the memory queue can't be mapped: lower queue.bytes", error))?;
         let tail = recovered.catalog.segments().next_back().copied().filter(|tail| !tail.sealed);
@@ -413,7 +422,7 @@ impl Opening<'_> {
             shared,
             thread: None,
             driver: None,
-            record_bytes_max,
+            record_limit,
             device: info,
             recovery: report,
             lock: None,
@@ -488,6 +497,37 @@ impl Opening<'_> {
         self.disk
             .sync_names()
             .map_err(|error| Error::io(format!("{} can't be made durable", self.place), error))
+    }
+}
+
+fn known(state: &StoreState, cursors: &[Cursor], gaps: &GapFile) -> Known {
+    let confirmed = || cursors.iter().map(|cursor| cursor.state().confirmed);
+    Known {
+        state: Some(state.encode()),
+        confirmed_min: confirmed().min().unwrap_or(0),
+        confirmed_max: confirmed().max().unwrap_or(0),
+        last_gap: gaps.iter().map(|gap| gap.last_sequence).max().unwrap_or(0),
+        read_only: false,
+    }
+}
+
+/// Whether a file of this name is one that a store makes.
+fn is_ours(name: &str) -> bool {
+    matches!(name, LOCK_NAME | "state" | "gaps" | "quarantine")
+        || name.starts_with("cursor-")
+        || format::slot_of_name(name).is_some()
+}
+
+/// An open that fails leaves no half of a store where none was. Called while the lock is held; where it can't be done
+/// the next open goes on from what is there.
+fn take_back(disk: &dyn Disk) {
+    let names = disk.names().unwrap_or_default();
+    let rest = names.iter().filter(|name| is_ours(name) && !matches!(name.as_str(), "state" | LOCK_NAME));
+    let removed = rest.map(|name| disk.remove(name)).all(|removed| removed.is_ok());
+    // What `state` alone tells the owner of goes before it, whatever a power cut takes; the lock goes last.
+    if removed && disk.sync_names().is_ok() {
+        let _ = disk.remove("state");
+        let _ = disk.remove(LOCK_NAME);
     }
 }
 

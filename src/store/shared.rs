@@ -140,7 +140,7 @@ impl Shared {
 
     /// Records that memory let go of before they were durable, on a device that then failed.
     pub(super) fn lost_with_the_device(&self, first: u64, last: u64) -> Result<()> {
-        lock(&self.destinations).lose(Gap::of_range(self.epoch, first, last, Reason::DeviceFailed))
+        lock(&self.destinations).lose([Gap::of_range(self.epoch, first, last, Reason::DeviceFailed)])
     }
 }
 

@@ -30,7 +30,13 @@ impl Store {
 
     /// Bytes of the longest payload that this store takes.
     pub fn record_bytes_max(&self) -> usize {
-        self.record_bytes_max
+        self.record_limit.0 as usize
+    }
+
+    /// That limit, what it comes from and how it is raised, for people.
+    pub fn record_limit(&self) -> String {
+        let (bytes, from) = &self.record_limit;
+        format!("record_bytes_max ({bytes} bytes): {from}")
     }
 
     /// What happens to a record that finds no room.

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use forebay::config::FullPolicy;
+use forebay::io::Disk as _;
 use forebay::io::sim::{Dropped, Fault, FaultRates, Loss, Verb};
-use forebay::store::Level;
+use forebay::store::{Archive, Level};
 
 use crate::crash::{fill_segments, life};
 use crate::oracle::read_back;
@@ -123,6 +124,43 @@ fn an_acknowledged_write_that_did_nothing_is_detected() {
         missing |= due <= world.model.acked;
         assert!(!missing || !found.damage.is_empty(), "write {nth}: a loss that nobody noticed");
     }
+}
+
+/// In recycled slots lie sound blocks of segments that are gone: their id alone tells them from those of the segment
+/// that is there now. Believed, they would end a segment too early, and what it has would be named as lost.
+#[test]
+fn a_segment_lost_between_recycled_ones_is_named_exactly() {
+    let mut world = World::new(57, config(FullPolicy::Block));
+    world.open().unwrap();
+    // As many blocks of the largest size as a segment has, several times over; then all of it is needed by nobody.
+    for _ in 0..5 * 15 {
+        world.append_surely(15_000).unwrap();
+        world.settle().unwrap();
+    }
+    world.confirm(world.model.acked, true).unwrap();
+    let from = world.model.acked + 1;
+    // A record of five blocks does not fit behind three of its kind: the end of each segment keeps what lay there.
+    for _ in 0..3 * 3 + 2 {
+        world.append_surely(65_536).unwrap();
+        world.settle().unwrap();
+    }
+    let disk = world.disk.fork();
+    let archive = Archive::open_on(std::sync::Arc::new(disk.clone())).unwrap();
+    let segments: Vec<_> = archive.recovered().catalog.segments().copied().collect();
+    let lost = segments.len() - 2;
+    let (slot, next) = (segments[lost].slot, segments[lost + 1].base_sequence);
+    let first = segments[lost].base_sequence;
+    assert!(first > from && segments[lost - 1].base_sequence < first, "{segments:?}");
+    disk.remove(&format!("slot-{slot:06}")).unwrap();
+    disk.sync_names().unwrap();
+    let found = read_back(&disk).unwrap();
+    let kept: Vec<u64> = found.records.iter().map(|(sequence, _)| *sequence).collect();
+    let expected: Vec<u64> = (from..first).chain(next..=world.model.acked).collect();
+    assert_eq!(kept, expected);
+    for damage in &found.damage {
+        assert_eq!((damage.first_sequence, damage.last_sequence), (first, next - 1), "{:?}", found.damage);
+    }
+    assert!(!found.damage.is_empty());
 }
 
 /// Only what both copies of the cursor are past is recycled.

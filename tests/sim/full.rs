@@ -3,6 +3,7 @@
 use forebay::config::FullPolicy;
 use forebay::gaps::Reason;
 use forebay::io::sim::{CrashPoint, Loss, Phase};
+use forebay::io::{Access, Disk as _};
 use forebay::queue::memory::Full;
 use forebay::store::Appended;
 use forebay::{Kind, Result};
@@ -88,6 +89,29 @@ fn a_slot_that_is_not_made_yet_is_no_full_disk() {
         world.append_surely(RECORD_BYTES).unwrap();
         world.settle().unwrap();
         assert_eq!(world.store().gaps(), []);
+    }
+}
+
+/// The power went while a slot was made: its file is there, and not as long as it should be.
+#[test]
+fn a_slot_whose_making_was_cut_short_is_removed_and_never_counted_as_room() {
+    for bytes in [0, 100_000, 128 * 1024, SEGMENT_BYTES + 512] {
+        let mut world = opened(32, FullPolicy::Reject);
+        world.append_surely(RECORD_BYTES).unwrap();
+        world.close().unwrap();
+        let half = world.disk.create("slot-000077", bytes, Access::Write).unwrap();
+        half.sync().unwrap();
+        world.disk.sync_names().unwrap();
+        world.reopen("with a slot that is half made").unwrap();
+        assert!(!world.disk.names().unwrap().contains(&"slot-000077".to_owned()), "{bytes} bytes");
+        let told = world.store().recovery().iter().filter(|told| told.contains("half made")).count();
+        assert_eq!(told, 1, "{:?}", world.store().recovery());
+        let _ = fill(&mut world).unwrap();
+        world.settle().unwrap();
+        let slots = world.disk.names().unwrap().iter().filter(|name| name.starts_with("slot-")).count();
+        assert_eq!(slots, SEGMENTS, "{bytes} bytes");
+        world.close().unwrap();
+        let _ = world.after_power_cut(Loss::All, "filled");
     }
 }
 

@@ -131,9 +131,9 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     units::parse_bytes(text, Bare::Allowed)
 }
 
-/// A duration for clap: a bare number is seconds.
+/// A duration for clap: with its unit.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    units::parse_duration(text, Bare::Allowed)
+    units::parse_duration(text)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! The only place that reads them; the library takes them as arguments.
 
 use std::ffi::OsString;
+use std::io;
 use std::path::Path;
 
 use forebay::config::Setting;
@@ -20,9 +21,18 @@ pub(crate) fn overrides() -> Result<Vec<(String, String)>, Failure> {
 /// Reads a configuration file under the overrides of the environment, and where each value came from.
 pub(crate) fn load(path: &Path) -> Result<(Config, Vec<Setting>), Failure> {
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::io(format!("cannot read the configuration {name}"), error))?;
+    let text = std::fs::read_to_string(path).map_err(|error| unreadable(&name, error))?;
     Ok(Config::parse_with_origins(&text, &name, &overrides()?)?)
+}
+
+/// What is no file of text is a wrong argument, not a failing device.
+fn unreadable(name: &str, error: io::Error) -> Failure {
+    let wrong = match error.kind() {
+        io::ErrorKind::IsADirectory => "is a directory: name the file in it",
+        io::ErrorKind::InvalidData => "is no UTF-8 text: name a TOML file",
+        _ => return Failure::io(format!("cannot read the configuration {name}"), error),
+    };
+    Error::new(Kind::Config, format!("the configuration {name} {wrong}")).into()
 }
 
 fn overrides_in(

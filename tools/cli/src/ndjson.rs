@@ -61,12 +61,16 @@ impl Renderer {
         out.extend_from_slice(b"}\n");
     }
 
-    /// One gap and a newline. It has no sequence of its own; times stand in it where somebody knows them.
+    /// One gap and a newline. Its `sequence` is the first of its range, where it stands among records; times stand in
+    /// it where somebody knows them.
     pub(crate) fn gap(&self, out: &mut Vec<u8>, gap: &Gap) {
         out.push(b'{');
         if let Some(store) = self.store {
             write!(out, "\"store\":\"{store}\",\"epoch\":\"{}\",", gap.epoch).expect("a Vec takes all");
         }
+        out.extend_from_slice(b"\"sequence\":");
+        push_number(out, gap.first_sequence);
+        out.push(b',');
         push_time(out, "timestamp", gap.first_timestamp);
         push_time(out, "last_timestamp", gap.last_timestamp);
         out.extend_from_slice(b"\"kind\":\"gap\",\"first_sequence\":");
@@ -273,7 +277,8 @@ mod tests {
         let mut out = Vec::new();
         Renderer::plain().gap(&mut out, &gap());
         let line: Value = serde_json::from_slice(&out).unwrap();
-        assert_eq!((&line["first_sequence"], &line["last_sequence"]), (&3.into(), &9.into()));
+        let range = [&line["sequence"], &line["first_sequence"], &line["last_sequence"]];
+        assert_eq!(range, [&Value::from(3), &3.into(), &9.into()]);
         assert_eq!((&line["kind"], &line["reason"]), (&"gap".into(), &"disk_full".into()));
         assert_eq!((&line["count"], &line["bytes"]), (&7.into(), &700.into()));
         assert_eq!(line["keys"][0], serde_json::json!({"key": "m1", "count": 4}));

@@ -284,8 +284,10 @@ fn what_was_answered_for_outlives_a_clean_stop_and_a_kill() {
     let (status, answer) = agent.post(&body(&second));
     assert_eq!((status, &answer["first_sequence"]), (200, &2_001.into()), "no sequence is used twice");
     agent.kill();
-    let _central = Central::start(&address, &place.path("out"));
     let agent = Agent::start(&place);
+    let unclean = "it was killed, and memory may have held more";
+    assert!(agent.get("/metrics").1.contains("\nforebay_gaps_total 1\n"), "{unclean}");
+    let _central = Central::start(&address, &place.path("out"));
     assert_eq!(agent.post(&body(&third)).0, 200);
     place.wait_for(&[first, second, third].concat());
     agent.stop();
@@ -356,6 +358,11 @@ fn every_metric_of_the_contract_is_there() {
         assert!(is_there, "{name} is missing:\n{text}");
     }
     assert!(!text.contains("monitor-"), "a label takes a value from a record");
+    for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+        let (_, value) = line.rsplit_once(' ').unwrap();
+        let is_number = value.parse::<f64>().is_ok_and(f64::is_finite);
+        assert!(is_number || ["+Inf", "-Inf", "NaN"].contains(&value), "no value of the text format: {line}");
+    }
     assert_eq!(agent.get("/livez").0, 200);
     let (status, verbose) = agent.get("/readyz?verbose");
     assert_eq!(status, 200);
@@ -454,6 +461,13 @@ fn a_second_agent_gets_75_at_once_and_check_starts_nothing() {
     let second = forebay(&["agent", "--config", file]).output().unwrap();
     assert_eq!(second.status.code(), Some(75));
     agent.stop();
+    // One whose address is taken leaves no trace.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut command = forebay(&["agent", "--config", file]);
+    command.env("FOREBAY__ADMIN__LISTEN", taken.local_addr().unwrap().to_string());
+    let refused = command.env("FOREBAY__DIR", place.path("elsewhere")).output().unwrap();
+    assert_eq!(refused.status.code(), Some(73));
+    assert!(!place.path("elsewhere").exists());
     let wrong = forebay(&["agent", "--config", file]).env("FOREBAY__QUEUE__BITES", "1").output().unwrap();
     assert_eq!(wrong.status.code(), Some(2));
 }

@@ -55,6 +55,39 @@ fn a_wrong_configuration_is_2_and_one_line_with_its_place() {
 }
 
 #[test]
+fn a_configuration_that_is_no_file_of_text_is_wrong_usage() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, binary) = (dir.path().to_str().unwrap(), dir.path().join("binary"));
+    std::fs::write(&binary, [0xff, 0xfe, 0]).unwrap();
+    let nowhere = dir.path().join("nowhere.toml");
+    for (file, says) in [
+        (path, "is a directory"),
+        (binary.to_str().unwrap(), "is no UTF-8 text"),
+        (nowhere.to_str().unwrap(), "cannot read the configuration"),
+    ] {
+        for command in [&["agent", "--config", file][..], &["config", "check", file]] {
+            let (code, said) = refused(command);
+            assert_eq!((code, said.lines().count()), (2, 1), "{said}");
+            assert!(said.contains(says) && said.contains(file), "{said}");
+        }
+    }
+}
+
+#[test]
+fn a_duration_without_its_unit_is_wrong_usage_that_teaches() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("store");
+    for arguments in [
+        &["append", "--sync", "interval=50", "--dir", store.to_str().unwrap()][..],
+        &["demo", "--outage", "50"],
+    ] {
+        let (code, said) = refused(arguments);
+        assert!(code == 2 && said.contains("write \"50s\" or \"50ms\""), "{said}");
+    }
+    assert!(!store.exists());
+}
+
+#[test]
 fn what_config_default_prints_is_right() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("forebay.toml");

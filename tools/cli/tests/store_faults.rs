@@ -31,9 +31,29 @@ fn a_directory_that_is_no_store_is_refused_and_left_alone() {
     let output = run(&["append", "--dir", empty.to_str().unwrap()], b"a\n");
     assert!(the_error(&output).contains("thesis.tex"));
     assert_eq!(code(&output), 2);
+    assert_eq!(std::fs::read_dir(&empty).unwrap().count(), 1, "append left something behind");
     let output = run(&["append", "--dir", &format!("{}/a/b", place.dir())], b"a\n");
     assert!(the_error(&output).contains("cannot open or make"));
     assert_eq!(code(&output), 73);
+}
+
+/// The open fails in its middle: no file may be as large as `gaps` is.
+#[test]
+fn an_open_that_fails_takes_back_what_it_made() {
+    let place = Place::new();
+    let there = place.path().join("there");
+    std::fs::create_dir(&there).unwrap();
+    for (dir, left) in [(place.dir(), false), (there.to_str().unwrap().to_owned(), true)] {
+        let mut command = std::process::Command::new("prlimit");
+        command.args(["--fsize=16384", env!("CARGO_BIN_EXE_forebay"), "append", "--dir", &dir]);
+        let piped = std::process::Stdio::piped;
+        command.stdin(piped()).stdout(piped()).stderr(piped());
+        let output = finish(command, b"a\n");
+        assert_eq!(code(&output), 75, "{}", the_error(&output));
+        assert_eq!(std::path::Path::new(&dir).exists(), left, "{dir}");
+        append(&dir, &[], b"a\n");
+        assert_eq!(read_raw(&dir), b"a\n");
+    }
 }
 
 #[test]
@@ -67,6 +87,7 @@ fn a_record_over_the_limit_is_named_and_what_was_before_it_is_kept() {
     let output = run(&["append", "--ack", "--segment-bytes", "16MiB", "--dir", &place.dir()], &input);
     let error = the_error(&output);
     assert!(error.contains("record 3 of the input") && error.contains("4194304"), "{error}");
+    assert!(error.contains("a quarter of a segment of 16MiB: raise segment_bytes"), "the cause: {error}");
     assert_eq!(code(&output), 2);
     assert_eq!(stdout(&output).lines().last(), Some("durable 2"));
     assert_eq!(read_raw(&place.dir()), b"a\nb\n");
@@ -113,13 +134,34 @@ fn drop_oldest_keeps_the_newest_and_names_the_rest() {
 #[test]
 fn drop_newest_keeps_the_oldest_and_names_the_rest() {
     let place = Place::new();
-    append(&place.dir(), &["--disk-bytes-cap", "4MiB", "--full", "drop-newest"], &lines(40_000));
+    append(
+        &place.dir(),
+        &["--disk-bytes-cap", "4MiB", "--full", "drop-newest", "--key", "k"],
+        &lines(40_000),
+    );
     let (code, report) = verify(&place.dir());
     assert_eq!(code, 0, "{report}");
     assert_eq!(report["ledger"][0]["accepted"], 40_000);
     let got = read_raw(&place.dir());
     assert!(got.len() > 1 << 20, "the cap is used: {} bytes", got.len());
     assert!(lines(40_000).starts_with(&got), "what came first is kept");
+    // Wherever a record was dropped, its gap knows it: from a full log, or when the rest found no room at the end.
+    let read = stdout(&run(&["read", "--dir", &place.dir()], b""));
+    let gaps: Vec<serde_json::Value> = read
+        .lines()
+        .filter(|line| line.contains("\"kind\":\"gap\""))
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let sum = |field: &str| gaps.iter().map(|gap| gap[field].as_u64().unwrap()).sum::<u64>();
+    let (kept, lost) = (got.iter().filter(|byte| **byte == b'\n').count() as u64, sum("count"));
+    assert_eq!(kept + lost, 40_000, "{gaps:?}");
+    // The newline is no part of a record, and the key of one byte is.
+    assert_eq!(sum("bytes"), (lines(40_000).len() - got.len()) as u64, "{gaps:?}");
+    for gap in &gaps {
+        assert!(gap["timestamp"].is_string() && gap["last_timestamp"].is_string(), "{gap}");
+        assert_eq!(gap["keys"], serde_json::json!([{ "key": "k", "count": gap["count"] }]));
+        assert_eq!(gap["sequence"], gap["first_sequence"]);
+    }
 }
 
 #[test]
@@ -143,8 +185,10 @@ fn block_waits_for_room_and_still_hears_a_signal() {
     }
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     let output = feeder.join().unwrap();
-    assert_eq!(code(&output), 0);
     let records = verify_records(&place.dir());
+    let error = the_error(&output);
+    assert!(error.contains(&format!("sequence {} was not taken", records + 1)), "{records}: {error}");
+    assert_eq!(code(&output), 75, "{error}");
     assert_eq!(stdout(&output).lines().last().unwrap(), format!("durable {records}"));
 }
 
@@ -279,4 +323,38 @@ fn a_small_file_that_is_damaged_is_told_and_costs_no_record() {
         append(&copy, &[], b"more\n");
         assert!(read_raw(&copy).starts_with(&lines(500)), "{name}");
     }
+}
+
+#[test]
+fn a_cursor_that_is_gone_is_told_and_heals_from_a_segment_header() {
+    let place = Place::new();
+    let sizes = ["--segment-bytes", "256KiB", "--disk-bytes-cap", "4MiB"];
+    append(&place.dir(), &sizes, &lines(12_000));
+    assert_eq!(code(&run(&["drain", "--raw", "--limit", "9000", "--dir", &place.dir()], b"")), 0);
+    // Into slots that were trimmed: what was in front is gone, and a header says how far the destination was.
+    append(&place.dir(), &sizes, &lines(12_000));
+    assert_eq!(verify(&place.dir()).0, 0);
+    std::fs::remove_file(format!("{}/cursor-default", place.dir())).unwrap();
+    let (code, report) = verify(&place.dir());
+    assert_eq!((code, &report["flaws"]), (1, &serde_json::json!(["cursor-default is missing"])), "{report}");
+    assert_eq!((&report["damaged_records"], &report["closes"]), (&0.into(), &true.into()), "{report}");
+    let output = append(&place.dir(), &sizes, b"more\n");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("cursor-default was gone"));
+    let (code, report) = verify(&place.dir());
+    assert_eq!((code, &report["gaps"]), (0, &0.into()), "no false loss: {report}");
+    assert_eq!(report["ledger"][0]["exact"], false);
+}
+
+#[test]
+fn a_slot_header_that_was_rebuilt_is_told() {
+    let place = Place::new();
+    let slots = store_of_segments(&place);
+    let file = std::fs::OpenOptions::new().write(true).open(format!("{}/{}", place.dir(), slots[1])).unwrap();
+    file.write_all_at(&[0x55; 512], 0).unwrap();
+    let (code, report) = verify(&place.dir());
+    let told = format!("{} had an unreadable header at offset 0; it was rebuilt", slots[1]);
+    assert!(report["recovery"][0].as_str().unwrap().starts_with(&told), "{report}");
+    assert_eq!((code, &report["damaged_records"]), (0, &0.into()), "it costs no record: {report}");
+    let text = stdout(&run(&["verify", "--dir", &place.dir()], b""));
+    assert!(text.contains(&format!("recovery: {told}")), "{text}");
 }

@@ -88,7 +88,8 @@ impl Admin {
         let ready = readiness(&status).iter().all(|check| check.ok);
         ::metrics::gauge!("forebay_ready").set(f64::from(u8::from(ready)));
         ::metrics::gauge!("forebay_held_back").set(f64::from(u8::from(status.held_back)));
-        self.metrics.render()
+        // The exporter writes the number as Rust does; the text format has its own word for it. Only a value ends a line.
+        self.metrics.render().replace(" inf\n", " +Inf\n")
     }
 
     fn status(&self) -> Value {

@@ -1,20 +1,23 @@
 //! `forebay agent`: takes records in, keeps them, and sends them on, until it is asked to stop.
 //!
 //! ```text
-//! configuration ─► metrics ─► pipeline (75 when locked) ─► listeners ─► "the agent runs"
+//! configuration ─► metrics ─► addresses ─► pipeline (75 when locked) ─► listeners ─► "the agent runs"
 //!      ... until SIGINT or SIGTERM: listeners end ─► pipeline closes ─► 0
 //! ```
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use forebay::config::{SinkConfig, SinkKind, SyncPolicy};
+use forebay::io::real::RealDisk;
+use forebay::io::{Disk as _, LOCK_NAME};
 use forebay::sink::{Batch, Outcome, Sink};
 use forebay::{Config, Pipeline};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -76,6 +79,8 @@ fn read(file: &Path) -> Result<(Config, ConfiguredSink), Failure> {
 
 async fn serve(config: &Config, sink: ConfiguredSink, metrics: PrometheusHandle) -> Done {
     let mut stop = StopSignals::listen()?;
+    // First: an agent whose address is taken leaves no trace in the directory.
+    let bound = Bound::of(config).await.map_err(|failure| held_by_another(config).unwrap_or(failure))?;
     let mut pipeline = Pipeline::open(config)?;
     let forwarder = pipeline.forwarder().expect("nobody else has asked");
     let sink_config = &config.sinks[0];
@@ -84,24 +89,17 @@ async fn serve(config: &Config, sink: ConfiguredSink, metrics: PrometheusHandle)
     let keeping = tokio::spawn(admin::metrics::keep(metrics.clone()));
     let pipeline = Arc::new(pipeline);
     let (farewell, leaving) = watch::channel(false);
-    let started = listen(config, &pipeline, metrics, leaving).await;
-    let ended = match started {
-        Ok((mut tasks, _socket)) => {
-            stop.asked().await;
-            tracing::info!("asked to stop: what was accepted is made durable");
-            farewell.send_replace(true);
-            while tasks.join_next().await.is_some() {}
-            Ok(Exit::Done)
-        }
-        Err(failure) => Err(failure),
-    };
+    let (mut tasks, _socket) = listen(config, &pipeline, bound, metrics, leaving);
+    stop.asked().await;
+    tracing::info!("asked to stop: what was accepted is made durable");
+    farewell.send_replace(true);
+    while tasks.join_next().await.is_some() {}
     let closed = close(pipeline).await;
     keeping.abort();
     forwarding.abort();
-    let exit = ended?;
     closed?;
     tracing::info!("stopped");
-    Ok(exit)
+    Ok(Exit::Done)
 }
 
 /// Closes it; gives up after a while, since a device that hangs answers nobody.
@@ -125,26 +123,51 @@ async fn close(pipeline: Arc<Pipeline>) -> Result<(), Failure> {
     }
 }
 
-/// Starts every listener that is configured, and says once how this agent is set up.
-async fn listen(
+/// The addresses that are configured, taken.
+struct Bound {
+    http: Option<TcpListener>,
+    tcp: Option<TcpListener>,
+    admin: Option<TcpListener>,
+    unix: Option<(UnixListener, SocketFile)>,
+}
+
+impl Bound {
+    async fn of(config: &Config) -> Result<Self, Failure> {
+        let unix = config.ingest.unix.as_ref().map(|path| {
+            let failed = |error| Failure::create(format!("cannot listen on {}", path.display()), error);
+            unix_socket::bind(path).map_err(failed)
+        });
+        Ok(Self {
+            unix: unix.transpose()?,
+            http: bind(config.ingest.http.as_deref()).await?,
+            tcp: bind(config.ingest.tcp.as_deref()).await?,
+            admin: bind(config.admin.listen.as_deref()).await?,
+        })
+    }
+}
+
+/// Who has the addresses of this configuration most likely runs on its directory: then that is to be told.
+fn held_by_another(config: &Config) -> Option<Failure> {
+    let disk = RealDisk::open(&config.dir, config.disk.direct_io).ok()?;
+    disk.names().ok()?.contains(&LOCK_NAME.to_owned()).then_some(())?;
+    disk.lock().err().filter(|error| error.kind() == io::ErrorKind::WouldBlock)?;
+    let dir = config.dir.display();
+    let sentence =
+        format!("{dir} is open in another process, which has its addresses too: stop it, or name others");
+    Some(Failure::new(Exit::TryAgain, sentence))
+}
+
+/// Serves every address, and says once how this agent is set up.
+fn listen(
     config: &Config,
     pipeline: &Arc<Pipeline>,
+    bound: Bound,
     metrics: PrometheusHandle,
     leaving: Leaving,
-) -> Result<(JoinSet<()>, Option<SocketFile>), Failure> {
+) -> (JoinSet<()>, Option<SocketFile>) {
     let ingest = Arc::new(Ingest::new(Arc::clone(pipeline), &config.ingest));
-    let http = bind(config.ingest.http.as_deref()).await?;
-    let tcp = bind(config.ingest.tcp.as_deref()).await?;
-    let admin = bind(config.admin.listen.as_deref()).await?;
-    let (unix, socket) = match &config.ingest.unix {
-        None => (None, None),
-        Some(path) => {
-            let bound = unix_socket::bind(path);
-            let failed = |error| Failure::create(format!("cannot listen on {}", path.display()), error);
-            let (listener, file) = bound.map_err(failed)?;
-            (Some(listener), Some(file))
-        }
-    };
+    let Bound { http, tcp, admin, unix } = bound;
+    let (unix, socket) = unix.unzip();
     announce(config, pipeline, [&http, &tcp, &admin]);
     let facts = facts(config, pipeline);
     let mut tasks = JoinSet::new();
@@ -171,7 +194,7 @@ async fn listen(
         let serve = move |stream, leaving| admin::serve(Arc::clone(&admin), stream, leaving);
         tasks.spawn(listener::run(listener, leaving, serve));
     }
-    Ok((tasks, socket))
+    (tasks, socket)
 }
 
 async fn bind(address: Option<&str>) -> Result<Option<TcpListener>, Failure> {

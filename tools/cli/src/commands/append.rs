@@ -222,19 +222,15 @@ impl Feed<'_> {
             let timestamp = now_ns();
             loop {
                 match pieces.next() {
-                    Cut::Record(payload) => {
-                        if !self.take(payload, timestamp)? {
-                            return Ok(());
-                        }
-                    }
+                    Cut::Record(payload) => self.take(payload, timestamp)?,
                     Cut::Part => break,
-                    Cut::TooLarge(bytes) => return Err(self.too_large(bytes, limit)),
+                    Cut::TooLarge(bytes) => return Err(self.too_large(bytes)),
                 }
             }
         }
         match (pieces.last(), framing) {
             (None, _) => Ok(()),
-            (Some(line), Framing::Lines) => self.take(line, now_ns()).map(drop),
+            (Some(line), Framing::Lines) => self.take(line, now_ns()),
             (Some(part), Framing::U32le) => Err(Failure::new(
                 Exit::Usage,
                 format!(
@@ -247,18 +243,22 @@ impl Feed<'_> {
         }
     }
 
-    /// One record; false when the process was asked to stop before there was room for it.
-    fn take(&mut self, payload: &[u8], timestamp: u64) -> Result<bool, Failure> {
+    /// One record. What is asked to stop before there was room for it has not done what it was given to do.
+    fn take(&mut self, payload: &[u8], timestamp: u64) -> Result<(), Failure> {
         let record = Record { payload, key: self.key, timestamp };
         loop {
             match self.store.append_within(&record, ROOM_WAIT)? {
                 Appended::Accepted(sequence) | Appended::Dropped(sequence) => {
                     self.last = sequence;
                     self.taken += 1;
-                    return Ok(true);
+                    return Ok(());
                 }
-                Appended::Full(Full::Disk) if self.rejects() => return Err(self.rejected()),
-                Appended::Full(_) if self.stop.is_asked() => return Ok(false),
+                Appended::Full(Full::Disk) if self.rejects() => {
+                    return Err(self.not_taken("the disk is full, or disk_bytes_cap is reached"));
+                }
+                Appended::Full(_) if self.stop.is_asked() => {
+                    return Err(self.not_taken("asked to stop while it waited for room"));
+                }
                 Appended::Full(_) => {}
             }
         }
@@ -268,23 +268,21 @@ impl Feed<'_> {
         self.store.full_policy() == FullPolicy::Reject
     }
 
-    fn rejected(&self) -> Failure {
+    fn not_taken(&self, why: &str) -> Failure {
         let next = self.store.next_sequence();
-        Error::new(
-            Kind::NoSpace,
-            format!(
-                "the disk is full, or disk_bytes_cap is reached: sequence {next} was not taken, and all before it \
-                 are durable; drain the store, raise the cap or free some space"
-            ),
-        )
-        .into()
+        let sentence = format!(
+            "{why}: sequence {next} was not taken, and all before it are durable; drain the store, raise the cap or \
+             free some space"
+        );
+        Error::new(Kind::NoSpace, sentence).into()
     }
 
-    fn too_large(&self, bytes: usize, limit: usize) -> Failure {
+    fn too_large(&self, bytes: usize) -> Failure {
         let (number, before) = (self.taken + 1, self.taken);
         let sentence = format!(
-            "record {number} of the input has {bytes} bytes or more, over record_bytes_max ({limit}): split it; \
-             the {before} before it are durable"
+            "record {number} of the input has {bytes} bytes or more, over {}; or split it; the {before} before it are \
+             durable",
+            self.store.record_limit()
         );
         Failure::new(Exit::Usage, sentence)
     }
@@ -305,8 +303,9 @@ mod tests {
         assert_eq!(sync_policy("group"), Ok(SyncPolicy::Group));
         assert_eq!(sync_policy("none"), Ok(SyncPolicy::None));
         assert_eq!(sync_policy("interval=50ms"), Ok(SyncPolicy::Interval(Duration::from_millis(50))));
-        for wrong in ["", "interval", "interval=", "group=1s", "never"] {
+        for wrong in ["", "interval", "interval=", "interval=50", "group=1s", "never"] {
             assert!(sync_policy(wrong).is_err(), "{wrong}");
         }
+        assert_eq!(sync_policy("interval=50").unwrap_err(), "needs a unit: write \"50s\" or \"50ms\"");
     }
 }

@@ -73,9 +73,7 @@ impl Account {
         ledger.accepted = archive.last_sequence().max(confirmed) - since;
         ledger.delivered = cursor.delivered;
         ledger.exact = !cursor.inexact;
-        for (reason, count) in cursor.dropped.iter() {
-            ledger.dropped.add(reason, count);
-        }
+        ledger.dropped = cursor.dropped;
         for gap in archive.gaps() {
             let count = gap.losses_within(confirmed + 1, u64::MAX);
             ledger.dropped.add(gap.reason, count);
@@ -183,6 +181,7 @@ impl Audit {
             "closes": self.closes(),
             "damage": damage,
             "flaws": archive.flaws(),
+            "recovery": archive.recovered().report,
         })
     }
 
@@ -197,6 +196,10 @@ impl Audit {
         );
         for flaw in archive.flaws() {
             let _ = writeln!(text, "damaged: {flaw}");
+        }
+        // A power cut alone may leave such: told, and no verdict.
+        for sentence in &archive.recovered().report {
+            let _ = writeln!(text, "recovery: {sentence}");
         }
         for damage in &self.damage {
             let Damage { first_sequence, last_sequence, file, offset } = damage;

@@ -74,7 +74,7 @@ impl Report {
     }
 
     fn dropped(&self) -> u64 {
-        self.ledgers.iter().map(|ledger| ledger.dropped.total() as u64).sum()
+        self.ledgers.iter().map(|ledger| ledger.dropped.sum() as u64).sum()
     }
 
     fn closes(&self) -> bool {

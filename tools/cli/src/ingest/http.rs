@@ -168,7 +168,7 @@ async fn take_all(ingest: &Ingest, body: &mut Incoming, progress: &mut Progress)
 }
 
 fn too_long(ingest: &Ingest) -> Stop {
-    Stop::too_large(format!("the line is over record_bytes_max ({} bytes)", ingest.record_bytes_max))
+    Stop::too_large(format!("the line is over {}", ingest.pipeline.store().record_limit()))
 }
 
 async fn take(ingest: &Ingest, line: &[u8], progress: &mut Progress, until: Instant) -> Result<(), Stop> {

@@ -79,5 +79,5 @@ async fn take(ingest: &Ingest, line: &[u8]) -> bool {
 
 fn skipped(ingest: &Ingest) {
     metrics::counter!("forebay_ingest_oversize_lines_total").increment(1);
-    tracing::warn!(record_bytes_max = ingest.record_bytes_max, "a line was too long: it is left out");
+    tracing::warn!(limit = ingest.pipeline.store().record_limit(), "a line was too long: it is left out");
 }
