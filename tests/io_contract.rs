@@ -265,14 +265,8 @@ fn what_was_written_from_the_front_is_told_and_what_is_only_allocated_is_not(sta
     assert_eq!(file.written_bytes().expect("an answer"), 0);
     let write = |token: u64| {
         let slot = Arc::new(arena.take().expect("a free slot"));
-        Operation::Write {
-            token,
-            file: index,
-            slot,
-            range: 0..SLOT_BYTES,
-            offset: token * SLOT_BYTES as u64,
-            dsync: false,
-        }
+        let offset = token * SLOT_BYTES as u64;
+        Operation::Write { token, file: index, slot, range: 0..SLOT_BYTES, offset, dsync: false }
     };
     let mut told = Vec::new();
     // The third leaves a hole, the fourth fills it: zeros are as good as anything.

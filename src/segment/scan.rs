@@ -45,7 +45,7 @@ pub enum RefusedReason {
     Duplicate,
     /// A header that cannot be read or rebuilt: for `quarantine/`.
     Damaged,
-    /// Too short for a segment, and nothing in it: a file whose making was cut short. May be removed.
+    /// Of a size that no slot has, and nothing in it: a file whose making was cut short. May be removed.
     HalfMade,
 }
 
@@ -117,7 +117,7 @@ impl Scan {
                 }
                 self.seen.push(seen);
             }
-            Content::Spare => self.spares.push(Spare { slot, segment_bytes }),
+            Content::Spare => self.spares.push(Spare { slot, segment_bytes, written_bytes: 0 }),
             Content::Refused(reason) => {
                 self.refused.push(Refused { slot, segment_bytes, reason });
                 let name = slot_name(slot);
@@ -178,7 +178,7 @@ impl Scan {
                 ));
                 Content::Segment(rebuilt(&header, slot, segment_bytes), None)
             }
-            None if segment_bytes < SEGMENT_BYTES_MIN && blank => Content::Refused(RefusedReason::HalfMade),
+            None if blank && !could_be_whole(segment_bytes) => Content::Refused(RefusedReason::HalfMade),
             None if blank => Content::Spare,
             None => Content::Refused(RefusedReason::Damaged),
         })
@@ -202,6 +202,11 @@ impl Scan {
             same
         });
     }
+}
+
+/// Whether a slot of this size was ever made: else its making was cut short, and a block may not fit into it.
+fn could_be_whole(segment_bytes: u64) -> bool {
+    segment_bytes >= crate::limits::SEGMENT_BYTES_MIN && segment_bytes.is_multiple_of(ALIGNMENT as u64)
 }
 
 /// The segment of a sound header; `None` when what it says cannot be.
