@@ -238,6 +238,50 @@ fn an_operation_that_cannot_be_completes_with_an_error_and_gives_its_slot_back(s
     assert_eq!(arena.free_count(), SLOT_COUNT);
 }
 
+fn a_sync_of_names_completes_beside_writes_and_needs_no_file(stage: &Stage) {
+    let arena = arena();
+    let mut device = stage.writer(&arena);
+    let file = fresh_file(stage);
+    let index = device.attach(Arc::clone(&file)).expect("one file");
+    submit_slots(&mut *device, index, &arena, false);
+    device.submit(Operation::SyncNames { token: 100 });
+    device.submit(Operation::Sync { token: 101, file: index });
+    let completions = collect(&mut *device, SLOT_COUNT + 2);
+    assert_eq!(completions.len(), SLOT_COUNT + 2);
+    let results = completions[SLOT_COUNT..].iter().map(|completion| completion.result.as_ref().ok());
+    assert!(results.eq([Some(&0), Some(&0)]), "{completions:?}");
+    device.detach(index);
+    drop(file);
+    stage.disk.remove("slot-000001").expect("it is there");
+    device.submit(Operation::SyncNames { token: 0 });
+    assert_eq!(collect(&mut *device, 1)[0].result.as_ref().expect("a sync"), &0);
+}
+
+/// On a file system that cannot tell, the answer is 0 throughout.
+fn what_was_written_from_the_front_is_told_and_what_is_only_allocated_is_not(stage: &Stage) {
+    let (arena, file) = (arena(), fresh_file(stage));
+    let mut device = stage.writer(&arena);
+    let index = device.attach(Arc::clone(&file)).expect("one file");
+    assert_eq!(file.written_bytes().expect("an answer"), 0);
+    let write = |token: u64| {
+        let slot = Arc::new(arena.take().expect("a free slot"));
+        let offset = token * SLOT_BYTES as u64;
+        Operation::Write { token, file: index, slot, range: 0..SLOT_BYTES, offset, dsync: false }
+    };
+    let mut told = Vec::new();
+    // The third leaves a hole, the fourth fills it: zeros are as good as anything.
+    for token in [0, 1, 3, 2] {
+        device.submit(write(token));
+        assert!(collect(&mut *device, 1)[0].result.is_ok());
+        device.submit(Operation::Sync { token: 9, file: index });
+        assert!(collect(&mut *device, 1)[0].result.is_ok());
+        told.push(file.written_bytes().expect("an answer") / SLOT_BYTES as u64);
+    }
+    assert!(told == [1, 2, 2, 4] || told == [0; 4], "{told:?}");
+    let again = stage.disk.open("slot-000001", Access::ReadDirect).expect("it is there");
+    assert_eq!(again.written_bytes().expect("an answer") / SLOT_BYTES as u64, told[3]);
+}
+
 fn a_writer_dropped_in_the_middle_gives_every_slot_back(stage: &Stage) {
     let arena = arena();
     let mut device = stage.writer(&arena);
@@ -495,6 +539,8 @@ macro_rules! contract {
                 every_write_completes_once_with_its_bytes_on_the_disk
                 a_range_of_a_slot_is_written_and_nothing_beside_it
                 an_operation_that_cannot_be_completes_with_an_error_and_gives_its_slot_back
+                a_sync_of_names_completes_beside_writes_and_needs_no_file
+                what_was_written_from_the_front_is_told_and_what_is_only_allocated_is_not
                 a_writer_dropped_in_the_middle_gives_every_slot_back
                 a_writer_is_made_on_one_thread_and_works_on_another
                 a_write_at_once_is_over_when_it_returns_whoever_asks

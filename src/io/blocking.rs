@@ -48,6 +48,8 @@ fn info(reason: String) -> DeviceInfo {
 /// Writes and syncs by plain calls.
 #[derive(Debug)]
 pub struct BlockingWriter {
+    /// Whose names [`Operation::SyncNames`] syncs.
+    directory: Arc<dyn File>,
     files: AttachedFiles,
     queued: VecDeque<Operation>,
     wake: Arc<WakeCell>,
@@ -55,9 +57,10 @@ pub struct BlockingWriter {
 }
 
 impl BlockingWriter {
-    /// A device; `reason` says why it is not a ring, and is empty when nobody wanted one.
-    pub fn new(reason: String) -> Self {
+    /// A device for files of `directory`; `reason` says why it is not a ring, and is empty when nobody wanted one.
+    pub fn new(directory: Arc<dyn File>, reason: String) -> Self {
         Self {
+            directory,
             files: AttachedFiles::default(),
             queued: VecDeque::new(),
             wake: Arc::default(),
@@ -67,7 +70,7 @@ impl BlockingWriter {
 }
 
 /// One operation by plain calls.
-pub(super) fn perform(files: &AttachedFiles, operation: Operation) -> Completion {
+pub(super) fn perform(files: &AttachedFiles, directory: &dyn File, operation: Operation) -> Completion {
     match operation {
         Operation::Write { token, file, slot, range, offset, dsync } => {
             let result = files.get(file).and_then(|file| {
@@ -80,6 +83,7 @@ pub(super) fn perform(files: &AttachedFiles, operation: Operation) -> Completion
             let result = files.get(file).and_then(|file| file.sync()).map(|()| 0);
             Completion { token, result }
         }
+        Operation::SyncNames { token } => Completion { token, result: directory.sync().map(|()| 0) },
     }
 }
 
@@ -119,14 +123,14 @@ impl WriteDevice for BlockingWriter {
     fn wait(&mut self, wait: Wait, completions: &mut Vec<Completion>) -> io::Result<()> {
         let something_is_over = !self.queued.is_empty();
         while let Some(operation) = self.queued.pop_front() {
-            completions.push(perform(&self.files, operation));
+            completions.push(perform(&self.files, self.directory.as_ref(), operation));
         }
         self.wake.sleep(if something_is_over { Wait::Now } else { wait });
         Ok(())
     }
 
     fn write_now(&mut self, operation: Operation) -> Completion {
-        perform(&self.files, operation)
+        perform(&self.files, self.directory.as_ref(), operation)
     }
 
     fn waker(&self) -> Waker {

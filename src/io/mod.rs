@@ -8,8 +8,9 @@
 //! - completions come in any order, each exactly once, and the buffer always comes back;
 //! - a short transfer is reported as the bytes moved, never hidden and never finished in secret;
 //! - a sync covers exactly the writes whose completions the caller had *received* when it submitted it;
-//! - a name is durable only after [`Disk::sync_names`];
-//! - after a failed sync the file is latched: every later sync of it fails too;
+//! - a name is durable only after [`Disk::sync_names`], or an [`Operation::SyncNames`] that was submitted after
+//!   the change;
+//! - after a failed sync the file is latched: every later sync of it fails too, and so is the directory;
 //! - `submit` never blocks and never fails; what goes wrong comes back as a completion.
 //!
 //! `io` knows no record, no segment and no queue.
@@ -103,6 +104,11 @@ pub trait File: Send + Sync + fmt::Debug {
     /// Whether the file holds nothing.
     fn is_empty(&self) -> std::io::Result<bool> {
         Ok(self.len()? == 0)
+    }
+    /// How many bytes from the front on were written before, so that writing there again converts no extent.
+    /// What is only allocated was not. 0 where the file system cannot tell.
+    fn written_bytes(&self) -> std::io::Result<u64> {
+        Ok(0)
     }
     /// What offsets, lengths and buffers must be multiples of (1 through the page cache).
     fn alignment(&self) -> usize;
@@ -212,6 +218,29 @@ pub enum Operation {
         /// Which file.
         file: FileIndex,
     },
+    /// fsync of the directory: makes durable every name in it that was made, changed or removed before this was
+    /// submitted. Names in a subdirectory are for [`Disk::sync_names`] alone.
+    SyncNames {
+        /// Comes back with the completion.
+        token: u64,
+    },
+}
+
+impl Operation {
+    /// What comes back with the completion.
+    pub fn token(&self) -> u64 {
+        match self {
+            Self::Write { token, .. } | Self::Sync { token, .. } | Self::SyncNames { token } => *token,
+        }
+    }
+
+    /// Whose file it is on; `None` for what is on the directory.
+    pub fn file(&self) -> Option<FileIndex> {
+        match self {
+            Self::Write { file, .. } | Self::Sync { file, .. } => Some(*file),
+            Self::SyncNames { .. } => None,
+        }
+    }
 }
 
 /// An operation that is over.
@@ -219,7 +248,7 @@ pub enum Operation {
 pub struct Completion {
     /// As it was submitted.
     pub token: u64,
-    /// Bytes moved (0 for a sync), or what went wrong.
+    /// Bytes moved (0 for a sync of any kind), or what went wrong.
     pub result: std::io::Result<usize>,
 }
 

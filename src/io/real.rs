@@ -17,8 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{
-    AtFlags, Dir, FallocateFlags, FileType, Mode, OFlags, StatxFlags, fallocate, fcntl_setfl, fdatasync,
-    fstat, fstatvfs, fsync, mkdirat, openat, renameat, statx, unlinkat,
+    AtFlags, Dir, FallocateFlags, FileType, Mode, OFlags, SeekFrom, StatxFlags, fallocate, fcntl_setfl,
+    fdatasync, fstat, fstatfs, fstatvfs, fsync, mkdirat, openat, renameat, seek, statx, unlinkat,
 };
 use rustix::io::{Errno, pread, pwrite, retry_on_intr};
 
@@ -43,13 +43,12 @@ const DIRECTORY_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OF
 /// A directory, by its descriptor.
 pub struct RealDisk {
     path: PathBuf,
-    directory: OwnedFd,
+    /// Its latch is that of its names: a failed sync of the directory is as final as one of a file.
+    directory: Arc<RealFile>,
     direct_io: DirectIo,
     read_only: bool,
     /// This handle has made the directory, and takes it back where nothing came to be in it.
     is_new: bool,
-    /// A failed sync of the directory is as final as one of a file.
-    latch: SyncLatch,
     /// Subdirectories whose names changed since the last [`Disk::sync_names`].
     unsynced_subdirectories: Mutex<Vec<String>>,
     notes: Mutex<Vec<String>>,
@@ -113,14 +112,13 @@ impl RealDisk {
     }
 
     fn at(path: &Path, direct_io: DirectIo, read_only: bool) -> io::Result<Self> {
-        let directory = retry_on_intr(|| openat(rustix::fs::CWD, path, DIRECTORY_FLAGS, Mode::empty()))?;
+        let descriptor = retry_on_intr(|| openat(rustix::fs::CWD, path, DIRECTORY_FLAGS, Mode::empty()))?;
         Ok(Self {
             path: path.to_path_buf(),
-            directory,
+            directory: Arc::new(RealFile { is_directory: true, ..RealFile::buffered(descriptor, ".") }),
             direct_io,
             read_only,
             is_new: false,
-            latch: SyncLatch::new(),
             unsynced_subdirectories: Mutex::default(),
             notes: Mutex::default(),
         })
@@ -141,17 +139,18 @@ impl RealDisk {
     fn parent<'a, 'n>(&'a self, name: &'n str) -> io::Result<(Parent<'a>, &'n str)> {
         let (subdirectory, name) = split(name)?;
         let Some(subdirectory) = subdirectory else {
-            return Ok((Parent::Directory(self.directory.as_fd()), name));
+            return Ok((Parent::Directory(self.directory.descriptor.as_fd()), name));
         };
         let flags = DIRECTORY_FLAGS | OFlags::NOFOLLOW;
-        let descriptor = retry_on_intr(|| openat(&self.directory, subdirectory, flags, Mode::empty()))?;
+        let descriptor =
+            retry_on_intr(|| openat(&self.directory.descriptor, subdirectory, flags, Mode::empty()))?;
         Ok((Parent::Subdirectory(descriptor), name))
     }
 
     /// Makes the subdirectory that `name` lies in, if there is one in it, and remembers to sync it.
     fn prepare_subdirectory(&self, name: &str) -> io::Result<()> {
         let (Some(subdirectory), _) = split(name)? else { return Ok(()) };
-        match retry_on_intr(|| mkdirat(&self.directory, subdirectory, Mode::RWXU)) {
+        match retry_on_intr(|| mkdirat(&self.directory.descriptor, subdirectory, Mode::RWXU)) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(errno.into()),
         }
@@ -169,13 +168,7 @@ impl RealDisk {
     /// A file around `descriptor`, with the page cache gone round where `access` and the file system want it.
     fn file(&self, descriptor: OwnedFd, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
         let wants_direct = matches!(access, Access::WriteDirect | Access::ReadDirect);
-        let mut file = RealFile {
-            descriptor,
-            name: name.to_owned(),
-            alignment: 1,
-            is_direct: false,
-            latch: SyncLatch::new(),
-        };
+        let mut file = RealFile::buffered(descriptor, name);
         if wants_direct && self.direct_io != DirectIo::Off {
             match go_direct(&file.descriptor)? {
                 Ok(alignment) => (file.alignment, file.is_direct) = (alignment, true),
@@ -214,7 +207,7 @@ impl RealDisk {
 impl Disk for RealDisk {
     fn names(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in Dir::read_from(&self.directory)? {
+        for entry in Dir::read_from(&self.directory.descriptor)? {
             let entry = entry?;
             if !is_dots(entry.file_name()) {
                 names.push(entry.file_name().to_string_lossy().into_owned());
@@ -283,32 +276,32 @@ impl Disk for RealDisk {
     }
 
     fn sync_names(&self) -> io::Result<()> {
-        self.latch.check()?;
+        self.directory.latch.check()?;
         // Held throughout: a name that changes meanwhile is either in the list or not yet made.
         let mut unsynced = locked(&self.unsynced_subdirectories);
         for subdirectory in unsynced.iter() {
             let flags = DIRECTORY_FLAGS | OFlags::NOFOLLOW;
-            match retry_on_intr(|| openat(&self.directory, subdirectory, flags, Mode::empty())) {
-                Ok(descriptor) => self.latch.settle(fsync(descriptor).map_err(io::Error::from))?,
+            match retry_on_intr(|| openat(&self.directory.descriptor, subdirectory, flags, Mode::empty())) {
+                Ok(descriptor) => self.directory.latch.settle(fsync(descriptor).map_err(io::Error::from))?,
                 // Removed by hand: its names are gone with it.
                 Err(Errno::NOENT) => {}
                 Err(errno) => return Err(errno.into()),
             }
         }
-        self.latch.settle(fsync(&self.directory).map_err(io::Error::from))?;
+        self.directory.sync()?;
         unsynced.clear();
         Ok(())
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
-        let file_system = retry_on_intr(|| fstatvfs(&self.directory))?;
+        let file_system = retry_on_intr(|| fstatvfs(&self.directory.descriptor))?;
         Ok(file_system.f_bavail.saturating_mul(file_system.f_frsize))
     }
 
     fn lock(&self) -> io::Result<Box<dyn Send + Sync>> {
         self.check_writable()?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let descriptor = retry_on_intr(|| openat(&self.directory, LOCK_NAME, flags, FILE_MODE))?;
+        let descriptor = retry_on_intr(|| openat(&self.directory.descriptor, LOCK_NAME, flags, FILE_MODE))?;
         let file = std::fs::File::from(descriptor);
         let deadline = Instant::now() + LOCK_WAIT_MAX;
         loop {
@@ -327,12 +320,16 @@ impl Disk for RealDisk {
     }
 
     fn write_device(&self, arena: &Arc<Arena>, options: DeviceOptions) -> io::Result<Box<dyn WriteDevice>> {
+        let directory: Arc<dyn File> = Arc::clone(&self.directory) as _;
         if options.backend == Backend::Blocking {
-            return Ok(Box::new(BlockingWriter::new(String::new())));
+            return Ok(Box::new(BlockingWriter::new(directory, String::new())));
         }
-        match RingWriter::new(arena, options) {
+        match RingWriter::new(arena, Arc::clone(&directory), options) {
             Ok(ring) => Ok(Box::new(ring)),
-            Err(refusal) => Ok(Box::new(BlockingWriter::new(self.fall_back(options.backend, refusal)?))),
+            Err(refusal) => {
+                let reason = self.fall_back(options.backend, refusal)?;
+                Ok(Box::new(BlockingWriter::new(directory, reason)))
+            }
         }
     }
 
@@ -381,14 +378,22 @@ impl Drop for Lock {
     }
 }
 
-/// An open file.
+/// An open file, or the directory itself, of which nothing can be read or written.
 #[derive(Debug)]
 struct RealFile {
     descriptor: OwnedFd,
     name: String,
     alignment: usize,
     is_direct: bool,
+    is_directory: bool,
     latch: SyncLatch,
+}
+
+impl RealFile {
+    fn buffered(descriptor: OwnedFd, name: &str) -> Self {
+        let (name, latch) = (name.to_owned(), SyncLatch::new());
+        Self { descriptor, name, alignment: 1, is_direct: false, is_directory: false, latch }
+    }
 }
 
 impl File for RealFile {
@@ -402,12 +407,27 @@ impl File for RealFile {
 
     fn sync(&self) -> io::Result<()> {
         self.latch.check()?;
-        self.latch.settle(fdatasync(&self.descriptor).map_err(io::Error::from))
+        // Of a directory fdatasync may leave out the names.
+        let synced = if self.is_directory { fsync(&self.descriptor) } else { fdatasync(&self.descriptor) };
+        self.latch.settle(synced.map_err(io::Error::from))
     }
 
     fn len(&self) -> io::Result<u64> {
         let size = retry_on_intr(|| fstat(&self.descriptor))?.st_size;
         u64::try_from(size).map_err(|_| Errno::OVERFLOW.into())
+    }
+
+    fn written_bytes(&self) -> io::Result<u64> {
+        if !tells_unwritten(retry_on_intr(|| fstatfs(&self.descriptor))?.f_type as u64) {
+            return Ok(0);
+        }
+        // The position that this moves is nobody's: every transfer names its offset.
+        match retry_on_intr(|| seek(&self.descriptor, SeekFrom::Hole(0))) {
+            Ok(first_hole) => Ok(first_hole),
+            // Behind the end of the file: it is empty.
+            Err(Errno::NXIO) => Ok(0),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     fn alignment(&self) -> usize {
@@ -429,6 +449,14 @@ impl File for RealFile {
     fn sync_latch(&self) -> Option<&SyncLatch> {
         Some(&self.latch)
     }
+}
+
+/// Whether a file system of this magic number overwrites in place, and calls an extent that is allocated and not
+/// written a hole. The answer of others would be "all of it is written" for a file that was only allocated.
+fn tells_unwritten(magic: u64) -> bool {
+    const EXT4: u64 = 0xef53;
+    const XFS: u64 = 0x5846_5342;
+    matches!(magic & 0xffff_ffff, EXT4 | XFS)
 }
 
 /// Turns O_DIRECT on: the alignment it asks for, or why it is not to be had.

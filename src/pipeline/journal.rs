@@ -226,6 +226,12 @@ impl Journal {
         }
         gauge!("forebay_disk_bytes").set(status.disk_bytes as f64);
         gauge!("forebay_disk_bytes_cap").set(status.disk_bytes_cap as f64);
+        let slots = [("used", status.used_slots), ("warm", status.warm_slots), ("cold", status.cold_slots)];
+        for (state, count) in slots {
+            gauge!("forebay_slots", "state" => state).set(count as f64);
+        }
+        counter!("forebay_slots_cold_total").absolute(status.cold_segments);
+        counter!("forebay_zero_written_bytes_total").absolute(status.zero_written_bytes);
         for state in State::ALL {
             let is = f64::from(u8::from(state.name() == status.destination_state));
             gauge!("forebay_destination_state", "name" => self.destination.clone(), "state" => state.name())

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::backfill::Backfill;
 use crate::queue::spill::Load;
+use crate::segment::writer::WriterCounts;
 use crate::store::{Shared, lock};
 
 /// What a record is taken to weigh while none has been seen, in bytes.
@@ -46,6 +47,16 @@ pub struct Status {
     pub disk_bytes_cap: u64,
     /// Bytes of a slot.
     pub segment_bytes: u64,
+    /// Slots that a segment is in.
+    pub used_slots: u64,
+    /// Spare slots that were written before.
+    pub warm_slots: u64,
+    /// Spare slots that were only allocated.
+    pub cold_slots: u64,
+    /// Segments that were begun in a slot that was not warm, since the start.
+    pub cold_segments: u64,
+    /// Bytes of zeros written to spare slots since the start.
+    pub zero_written_bytes: u64,
     /// `online`, `suspect`, `offline` or `probing`.
     pub destination_state: &'static str,
     /// Why records go to disk; empty while they do not.
@@ -78,11 +89,28 @@ pub struct Status {
     pub failure: String,
 }
 
+/// What the slots are.
+struct Disk {
+    /// Bytes of all of them.
+    disk_bytes: u64,
+    /// Bytes of the spare ones.
+    spare_bytes: u64,
+    used_slots: u64,
+    warm_slots: u64,
+    cold_slots: u64,
+}
+
+fn slots(counts: &WriterCounts) -> [u64; 3] {
+    [counts.slots, counts.slots_given_back, counts.zero_bytes]
+}
+
 /// Watches one store.
 pub(super) struct Meter {
     shared: Arc<Shared>,
     began_at: u64,
     seen_appended: u64,
+    /// Slots made, slots given back and bytes of zeros, when they were last looked at.
+    seen_slots: [u64; 3],
     /// When, and how many bytes were unsent then.
     backlog_before: (u64, u64),
     /// Bytes by which the backlog grows a second.
@@ -104,6 +132,7 @@ impl Meter {
             shared,
             began_at,
             seen_appended: began_at,
+            seen_slots: [0; 3],
             backlog_before: (0, 0),
             growth: 0.0,
             dropped: u64::MAX,
@@ -121,7 +150,9 @@ impl Meter {
 
     /// Whether the last status is out of date, or will be soon.
     pub(super) fn moved(&self) -> bool {
-        self.unsettled || self.shared.marks.appended() != self.seen_appended
+        self.unsettled
+            || self.shared.marks.appended() != self.seen_appended
+            || slots(&self.shared.counts.writer()) != self.seen_slots
     }
 
     /// What the spill policy and the governor look at; everything from `unsent_from` on is unsent.
@@ -146,7 +177,9 @@ impl Meter {
     /// `dropped` is what was dropped for want of room since the store was made.
     pub(super) fn status(&mut self, backfill: &Backfill, load: Load, dropped: u64, now_ns: u64) -> Status {
         self.seen_appended = self.shared.marks.appended();
-        let (disk_bytes, spare_bytes) = self.disk();
+        let counts = self.shared.counts.writer();
+        self.seen_slots = slots(&counts);
+        let Disk { disk_bytes, spare_bytes, used_slots, warm_slots, cold_slots } = self.disk();
         let full_at = self.shared.counts.full_at_ns.load(Ordering::Relaxed);
         let (limit, burst) = (backfill.limit(), backfill.burst());
         let steady = backfill.steady_state().map_or(0, |estimate| estimate.records_per_second);
@@ -169,10 +202,15 @@ impl Meter {
             queue_bytes: load.memory_bytes,
             unsent_records: load.unsent_records,
             unsent_bytes: load.unsent_bytes,
-            spilled_records: shared.counts.writer().records,
+            spilled_records: counts.records,
             disk_bytes,
             disk_bytes_cap: self.disk_bytes_cap,
             segment_bytes: self.segment_bytes,
+            used_slots,
+            warm_slots,
+            cold_slots,
+            cold_segments: counts.cold_segments,
+            zero_written_bytes: counts.zero_bytes,
             destination_state: backfill.state().name(),
             spilling: backfill.spilling().map_or("", |cause| cause.name()),
             lane: backfill.lane().name(),
@@ -191,10 +229,16 @@ impl Meter {
         }
     }
 
-    /// Bytes of all slots, and of those the spare ones.
-    fn disk(&self) -> (u64, u64) {
+    fn disk(&self) -> Disk {
         let catalog = lock(&self.shared.catalog);
-        (catalog.slot_bytes(), catalog.spares().map(|spare| spare.segment_bytes).sum())
+        let warm_slots = catalog.spares().filter(|spare| spare.is_warm()).count() as u64;
+        Disk {
+            disk_bytes: catalog.slot_bytes(),
+            spare_bytes: catalog.spares().map(|spare| spare.segment_bytes).sum(),
+            used_slots: catalog.segments().len() as u64,
+            warm_slots,
+            cold_slots: catalog.spares().len() as u64 - warm_slots,
+        }
     }
 
     /// How fast the backlog grows, over about a second.

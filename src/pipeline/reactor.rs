@@ -407,8 +407,11 @@ impl Reactor {
     }
 
     fn persist(&mut self) -> Result<()> {
-        self.is_dirty = false;
-        let through = lock(&self.shared.destinations).persist()?;
+        let mut destinations = lock(&self.shared.destinations);
+        let through = destinations.persist()?;
+        // Once more when nothing moves: what was delivered last is recycled too, or a full log would stay full.
+        self.is_dirty = destinations.lag();
+        drop(destinations);
         self.shared.recycle(through);
         Ok(())
     }

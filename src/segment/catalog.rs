@@ -38,6 +38,16 @@ pub struct Spare {
     pub slot: u32,
     /// Bytes of the slot.
     pub segment_bytes: u64,
+    /// So many bytes from the front were written before: a write there converts no extent.
+    pub written_bytes: u64,
+}
+
+impl Spare {
+    /// Whether all but an eighth of it was written before. Not all: the last segment in it may have ended a block
+    /// early, and its summary takes part of what is kept for it.
+    pub fn is_warm(&self) -> bool {
+        self.written_bytes >= self.segment_bytes - self.segment_bytes / 8
+    }
 }
 
 /// Every slot of the directory.
@@ -121,9 +131,24 @@ impl Catalog {
         self.spares.push_back(spare);
     }
 
-    /// Takes a slot to begin a segment in.
-    pub fn take_spare(&mut self) -> Option<Spare> {
-        self.spares.pop_front()
+    /// Takes the slot of which most was written before, of several the one that has been spare longest; never `but`.
+    pub fn take_spare(&mut self, but: Option<u32>) -> Option<Spare> {
+        let spares = self.spares.iter().filter(|spare| Some(spare.slot) != but);
+        let slot = spares.rev().max_by_key(|spare| spare.written_bytes)?.slot;
+        self.remove_spare(slot)
+    }
+
+    /// Takes this slot out; `None` when it is not spare.
+    pub fn remove_spare(&mut self, slot: u32) -> Option<Spare> {
+        let index = self.spares.iter().position(|spare| spare.slot == slot)?;
+        self.spares.remove(index)
+    }
+
+    /// Of this slot, if it is spare still, so many bytes from the front were written.
+    pub fn set_written(&mut self, slot: u32, bytes: u64) {
+        if let Some(spare) = self.spares.iter_mut().find(|spare| spare.slot == slot) {
+            spare.written_bytes = bytes.min(spare.segment_bytes);
+        }
     }
 
     /// The id of the next segment, from now on given.
@@ -164,7 +189,9 @@ impl Catalog {
             if !first.sealed || second.previous_sequence > sequence {
                 break;
             }
-            let spare = Spare { slot: first.slot, segment_bytes: first.segment_bytes };
+            let (slot, segment_bytes) = (first.slot, first.segment_bytes);
+            // Its blocks were written without a hole.
+            let spare = Spare { slot, segment_bytes, written_bytes: first.end.min(segment_bytes) };
             self.segments.pop_front();
             self.spares.push_back(spare);
             count += 1;

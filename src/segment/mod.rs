@@ -10,6 +10,7 @@ pub mod room;
 pub mod salvage;
 pub mod scan;
 pub mod snapshot;
+pub mod spares;
 pub(crate) mod stream;
 pub mod survey;
 mod walk;

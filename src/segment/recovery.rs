@@ -538,7 +538,8 @@ impl<'a> Tail<'a> {
             let spare =
                 refused.reason == RefusedReason::Damaged && refused.segment_bytes >= SEGMENT_BYTES_MIN;
             if spare {
-                spares.push(Spare { slot: refused.slot, segment_bytes: refused.segment_bytes });
+                let (slot, segment_bytes) = (refused.slot, refused.segment_bytes);
+                spares.push(Spare { slot, segment_bytes, written_bytes: 0 });
             }
             !spare
         });
@@ -565,5 +566,5 @@ fn is_among(chain: &[Seen], id: u64) -> bool {
 }
 
 fn spare_of(segment: &Segment) -> Spare {
-    Spare { slot: segment.slot, segment_bytes: segment.segment_bytes }
+    Spare { slot: segment.slot, segment_bytes: segment.segment_bytes, written_bytes: 0 }
 }

@@ -118,7 +118,7 @@ impl Scan {
                 }
                 self.seen.push(seen);
             }
-            Content::Spare => self.spares.push(Spare { slot, segment_bytes }),
+            Content::Spare => self.spares.push(Spare { slot, segment_bytes, written_bytes: 0 }),
             Content::Refused(reason) => {
                 self.refused.push(Refused { slot, segment_bytes, reason });
                 let name = slot_name(slot);

@@ -22,14 +22,16 @@ use zerocopy::little_endian::U64;
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::block::{Block, Place};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::io::{Access, Completion, Disk, FileIndex, Operation, Slot, Wait, WriteDevice};
-use crate::segment::catalog::{Catalog, Segment, Spare};
+use crate::segment::catalog::{Catalog, Segment};
 use crate::segment::format::{self, ALIGNMENT, Envelope, FIRST_BLOCK_OFFSET, Summary};
 use crate::segment::room::Room;
+use crate::segment::spares::{SPARE, Spares};
 
 mod entry;
 mod failure;
+mod slots;
 mod small;
 mod terms;
 
@@ -37,8 +39,8 @@ use entry::{Active, Content, Entry, SyncInFlight};
 use terms::Device;
 pub use terms::{Cadence, Durably, Notes, Placed, Progress, WriterCounts, WriterSettings};
 
-/// Pages that headers and summaries are written from; two are in use at a border.
-pub const PAGE_COUNT: usize = 4;
+/// Pages that headers and summaries are written from, two of them in use at a border; and one of zeros.
+pub const PAGE_COUNT: usize = 5;
 
 /// Failures in a row, each in a fresh segment, after which writing ends.
 const FAILURES_MAX: u32 = 3;
@@ -59,6 +61,7 @@ pub struct LogWriter {
     disk: Arc<dyn Disk>,
     device: Device,
     catalog: Arc<Mutex<Catalog>>,
+    spares: Spares,
     notes: Arc<Mutex<Notes>>,
     active: Option<Active>,
     line: VecDeque<Entry>,
@@ -89,10 +92,12 @@ impl LogWriter {
         device: Box<dyn WriteDevice>,
         catalog: Arc<Mutex<Catalog>>,
         notes: Arc<Mutex<Notes>>,
-        pages: Vec<Slot>,
+        mut pages: Vec<Slot>,
         last_logged: u64,
     ) -> Self {
+        let zeros = pages.pop().expect("PAGE_COUNT pages");
         Self {
+            spares: Spares::new(&settings, Arc::clone(&disk), Arc::clone(&catalog), zeros),
             settings,
             disk,
             device: Device(device),
@@ -133,7 +138,7 @@ impl LogWriter {
 
     /// What has been counted.
     pub fn counts(&self) -> WriterCounts {
-        WriterCounts { enters: self.device.0.enters(), ..self.counts }
+        self.spares.counts(WriterCounts { enters: self.device.0.enters(), ..self.counts })
     }
 
     /// The last record in the log that is whole on stable storage.
@@ -263,7 +268,7 @@ impl LogWriter {
 
     /// Ends the active segment and begins the next one, if there is a slot for it.
     fn roll(&mut self, first_sequence: u64) -> Result<bool> {
-        let Some(spare) = lock(&self.catalog).take_spare() else { return Ok(false) };
+        let Some(spare) = self.spares.take(self.device.0.as_mut()) else { return Ok(false) };
         let file = match self.open_slot(spare.slot) {
             Ok(file) => file,
             Err(error) => {
@@ -296,6 +301,7 @@ impl LogWriter {
             summary: Summary::new_zeroed(),
         });
         self.counts.segments += 1;
+        self.counts.cold_segments += u64::from(!spare.is_warm());
         self.enter_page(Envelope::Segment, id, file, 0, header.as_bytes(), Content::Header);
         Ok(true)
     }
@@ -336,50 +342,6 @@ impl LogWriter {
         });
     }
 
-    /// Sees to it that a slot is ready for the next segment: one that nobody needs any more, else a new one,
-    /// allocated and with a durable name, if the cap and the disk allow. False when there is none. May block.
-    pub fn ensure_spare(&mut self) -> Result<bool> {
-        let bytes = self.settings.segment_bytes;
-        let slot = {
-            let mut catalog = lock(&self.catalog);
-            if catalog.spares().len() > 0 {
-                return Ok(true);
-            }
-            if catalog.slot_bytes() + bytes > self.settings.slots_bytes_max {
-                return Ok(false);
-            }
-            catalog.next_slot()
-        };
-        let name = format::slot_name(slot);
-        match self.make_slot(&name) {
-            Ok(made) => {
-                if made {
-                    self.counts.slots += 1;
-                    lock(&self.catalog).add_spare(Spare { slot, segment_bytes: bytes });
-                }
-                Ok(made)
-            }
-            Err(error) => {
-                let error =
-                    Error::io(format!("{name} can't be made in {}: see the cause", self.disk.place()), error);
-                if error.kind() == Kind::NoSpace { Ok(false) } else { Err(error) }
-            }
-        }
-    }
-
-    fn make_slot(&mut self, name: &str) -> io::Result<bool> {
-        if self.disk.free_bytes()? < self.settings.segment_bytes + self.settings.free_bytes_min {
-            return Ok(false);
-        }
-        let file = self.disk.create(name, self.settings.segment_bytes, Access::WriteDirect)?;
-        let durable = file.sync().and_then(|()| self.disk.sync_names());
-        if durable.is_err() {
-            // Half-made: take it back; if even that fails, recovery sees a slot with nothing in it.
-            let _ = self.disk.remove(name);
-        }
-        durable.map(|()| true)
-    }
-
     /// Starts what can start, waits as told, and says what has moved. `closing` syncs whatever the cadence.
     pub fn turn(&mut self, wait: Wait, now_ns: impl Fn() -> u64, closing: bool) -> Result<Progress> {
         self.start_sync(now_ns(), closing);
@@ -402,6 +364,9 @@ impl LogWriter {
     }
 
     fn complete(&mut self, completion: Completion, progress: &mut Progress) {
+        if completion.token & SPARE != 0 {
+            return self.spares.complete(self.device.0.as_mut(), completion, self.now_ns);
+        }
         if completion.token & SYNC != 0 {
             return self.sync_is_back(completion.result, progress);
         }
@@ -533,6 +498,6 @@ impl LogWriter {
 }
 
 /// A panic elsewhere leaves plain, whole data behind.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

@@ -233,12 +233,18 @@ impl Destinations {
         Ok(())
     }
 
-    /// Writes what has changed: gaps first, then cursors. Gives what every copy of every cursor is past: slots up
-    /// to there may be recycled. Blocks for a sync per file that changed.
+    /// Whether the older copy of some cursor holds back what may be recycled: it is to be persisted once more, though
+    /// nothing moves.
+    pub(crate) fn lag(&self) -> bool {
+        self.list.iter().any(Destination::lags)
+    }
+
+    /// Writes what has changed, and what only one copy says: gaps first, then cursors. Gives what every copy of every
+    /// cursor is past: slots up to there may be recycled. Blocks for a sync per file that it writes.
     pub(crate) fn persist(&mut self) -> Result<u64> {
         self.write_gaps()?;
         for one in &mut self.list {
-            if *one.cursor.state() != one.state {
+            if *one.cursor.state() != one.state || one.lags() {
                 one.cursor.write(one.state.clone())?;
             }
         }
@@ -254,14 +260,15 @@ impl Destinations {
     pub(crate) fn persist_twice(&mut self) -> Result<u64> {
         self.persist()?;
         for one in &mut self.list {
-            if one.cursor.confirmed_in_both_copies() < one.state.confirmed {
+            if one.lags() {
                 one.cursor.write(one.state.clone())?;
             }
         }
         Ok(self.recyclable())
     }
 
-    fn recyclable(&self) -> u64 {
+    /// What every copy of every cursor is past: slots up to there may be recycled.
+    pub(crate) fn recyclable(&self) -> u64 {
         self.list.iter().map(|one| one.cursor.confirmed_in_both_copies()).min().unwrap_or(0)
     }
 
@@ -276,5 +283,10 @@ impl Destination {
     fn new(cursor: Cursor) -> Self {
         let state = cursor.state().clone();
         Self { sent: state.confirmed, state, cursor }
+    }
+
+    /// Whether the older copy of the cursor is behind.
+    fn lags(&self) -> bool {
+        self.cursor.confirmed_in_both_copies() < self.state.confirmed
     }
 }

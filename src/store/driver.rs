@@ -14,13 +14,11 @@ use crate::gaps::{GapBuilder, Reason};
 use crate::io::Wait;
 use crate::queue::memory::{MemoryQueue, Room};
 use crate::queue::run_ahead::{RunAhead, WINDOW_NS_MAX};
+use crate::segment::spares::{AHEAD_COUNT, Quiet, ROOM_RETRY_NS, Stock};
 use crate::segment::writer::{LogWriter, Placed, Progress};
 use crate::store::reclaim;
 use crate::store::shared::{Shared, WANTS_AWAITED, WANTS_BLOCKS, WANTS_OPENED, lock};
 use crate::store::state_keeper::StateKeeper;
-
-/// How long after a refusal the disk is asked for room again.
-const ROOM_RETRY_NS: u64 = 200_000_000;
 
 /// What one turn came to.
 #[must_use]
@@ -43,6 +41,14 @@ pub struct Driver {
     pub(super) linger_ns: u64,
     /// It is to be found out what makes a small group durable.
     pub(super) chooses: bool,
+    /// Everything goes to the log by configuration: it spills nothing.
+    is_always: bool,
+    /// When there was something to write last.
+    busy_ns: u64,
+    /// How many slots had been made when producers were last told.
+    slots_told: u64,
+    /// What had been done for slots when readers of the status were last told.
+    chores_told: [u64; 3],
     /// A block found no slot.
     needs_room: bool,
     /// There was no slot to be had; until when it is not asked again.
@@ -64,6 +70,10 @@ impl Driver {
         run_ahead: Option<RunAhead>,
     ) -> Self {
         Self {
+            is_always: shared.to_log.load(Ordering::Acquire),
+            busy_ns: shared.clock.now_ns(),
+            slots_told: 0,
+            chores_told: [0; 3],
             shared,
             writer,
             keeper,
@@ -145,6 +155,7 @@ impl Driver {
         drop(queue);
         let progress = self.writer.write_now(write, || shared.clock.now_ns());
         let is_durable = progress.durable > 0;
+        self.busy_ns = shared.clock.now_ns();
         self.apply(progress)?;
         let was_due = self.keeper.due_ns().is_some();
         self.keeper.tend(&shared, &self.writer)?;
@@ -180,6 +191,7 @@ impl Driver {
         let closing = self.shared.closing.load(Ordering::Acquire);
         self.name_losses()?;
         self.place(now, closing)?;
+        self.tend_slots(now);
         if closing && self.needs_room && self.room_retry_ns.is_some() && self.writer.is_drained() {
             self.stops_without_room()?;
         }
@@ -188,7 +200,8 @@ impl Driver {
             return Ok(Turn::Closed);
         }
         let wait = if block { self.wait(now) } else { Wait::Now };
-        if block && wait != Wait::Now && self.writer.is_quiet() {
+        // A slot's completion comes to the device alone.
+        if block && wait != Wait::Now && self.writer.is_quiet() && self.writer.slots_are_quiet() {
             return Ok(Turn::Idle(wait));
         }
         let shared = Arc::clone(&self.shared);
@@ -201,14 +214,16 @@ impl Driver {
 
     /// The first slot, before anybody appends.
     pub(super) fn prepare(&mut self) -> Result<()> {
-        let now = self.shared.clock.now_ns();
-        self.find_room(now)?;
+        if self.shared.uses_log() {
+            let found = self.writer.make_first_slot()?;
+            self.shared.log_full.store(!found, Ordering::Release);
+        }
         let mut queue = lock(&self.shared.queue);
         queue.room = self.room(&queue);
         Ok(())
     }
 
-    /// One slot ahead of need, made while nobody waits for it; asked for again when there was no room.
+    /// Slots ahead of need, made while nobody waits for them; asked for again when there was no room.
     fn find_room(&mut self, now_ns: u64) -> Result<()> {
         let freed = self.shared.room_freed.swap(false, Ordering::AcqRel);
         let held_up = self.room_retry_ns.is_some_and(|retry| now_ns < retry);
@@ -216,11 +231,15 @@ impl Driver {
             self.shared.room_freed.fetch_or(freed, Ordering::AcqRel);
             return Ok(());
         }
-        let slots_before = self.writer.counts().slots;
-        let found = self.writer.ensure_spare()? || self.reclaims()?;
+        let closing = self.shared.closing.load(Ordering::Acquire);
+        // Whoever closes needs no more than there is to write.
+        let stock = self.writer.stock_up(if closing { 1 } else { AHEAD_COUNT }, now_ns)?;
+        let found = stock != Stock::Spent || self.reclaims()?;
+        let slots = self.writer.counts().slots;
         let was_full = self.shared.log_full.swap(!found, Ordering::AcqRel);
         // Who was refused for want of a slot looks again when there is one, and when none can be had.
-        self.room_changed |= was_full == found || freed || self.writer.counts().slots > slots_before;
+        self.room_changed |=
+            was_full == found || freed || std::mem::replace(&mut self.slots_told, slots) < slots;
         self.needs_room &= !found;
         self.room_retry_ns = (!found).then_some(now_ns + ROOM_RETRY_NS);
         Ok(())
@@ -295,6 +314,12 @@ impl Driver {
             }
             queue.placed_one();
         }
+        let unplaced = queue.first_unplaced().is_some_and(|first| first <= through);
+        if unplaced || !self.writer.is_quiet() {
+            self.busy_ns = now_ns;
+        }
+        // What is given back is in no room that was promised: both change under this lock.
+        self.writer.plan_slots(self.quiet(now_ns), now_ns);
         queue.room = self.room(&queue);
         let wanted = !queue.room.is_exhausted() && shared.room_wanted.swap(false, Ordering::Relaxed);
         drop(queue);
@@ -302,6 +327,30 @@ impl Driver {
             shared.marks.room_changed();
         }
         Ok(())
+    }
+
+    /// How quiet the log is, for what is done while nobody needs it.
+    fn quiet(&self, now_ns: u64) -> Quiet {
+        let is_busy = self.busy_ns == now_ns || self.shared.closing.load(Ordering::Acquire);
+        Quiet {
+            since_ns: (!is_busy).then_some(self.busy_ns),
+            spilling: !self.is_always && self.shared.to_log.load(Ordering::Acquire),
+            has_written: self.writer.counts().blocks > 0,
+        }
+    }
+
+    /// What is done for spare slots while nobody needs them; when it is over, the status has changed.
+    fn tend_slots(&mut self, now_ns: u64) {
+        let quiet = self.quiet(now_ns);
+        self.writer.tend_slots(quiet, now_ns);
+        let counts = self.writer.counts();
+        let done = [counts.slots, counts.slots_given_back, counts.zero_bytes];
+        let goes_on = !self.writer.slots_are_quiet() || self.writer.slots_due_ns(quiet).is_some();
+        if done != self.chores_told && !goes_on {
+            self.chores_told = done;
+            self.shared.counts.note_writer(counts);
+            self.shared.tell_listeners();
+        }
     }
 
     /// Everything up to here goes to the log: all of it, or what somebody wants durable.
@@ -363,7 +412,9 @@ impl Driver {
         let through = self.log_through(closing);
         let held_up = self.room_retry_ns;
         let unplaced = queue.first_unplaced().is_some_and(|first| first <= through);
-        let can_place = unplaced && held_up.is_none() && self.writer.is_ready();
+        // What waits for a slot that is coming waits for its completion.
+        let waits_for_slot = self.needs_room && self.writer.stock() == Stock::Coming;
+        let can_place = unplaced && held_up.is_none() && !waits_for_slot && self.writer.is_ready();
         if can_place || self.seals(&queue, now_ns, closing, through) {
             return Wait::Now;
         }
@@ -372,7 +423,8 @@ impl Driver {
             .filter(|_| quiet && through == u64::MAX)
             .map(|since| since + self.linger_ns);
         let held = queue.has_held.then_some(self.released_ns + WINDOW_NS_MAX);
-        let idle = [self.writer.sync_due_ns(), self.keeper.due_ns(), held_up];
+        let slots = self.writer.slots_due_ns(self.quiet(now_ns));
+        let idle = [self.writer.sync_due_ns(), self.keeper.due_ns(), held_up, slots];
         let idle = idle.into_iter().flatten().filter(|_| quiet);
         let due = idle.chain(linger).chain(held).min();
         match due {
@@ -384,6 +436,7 @@ impl Driver {
 
     fn apply(&mut self, progress: Progress) -> Result<()> {
         let marks = &self.shared.marks;
+        self.shared.counts.note_writer(self.writer.counts());
         if let Some(nanoseconds) = progress.sync_ns {
             self.shared.counts.note_sync(nanoseconds);
         }
@@ -431,6 +484,7 @@ impl Driver {
 
     fn is_finished(&self) -> bool {
         let queue = lock(&self.shared.queue);
-        self.writer.is_drained() && self.writer.is_quiet() && queue.first_sequence().is_none()
+        let is_quiet = self.writer.is_quiet() && self.writer.slots_are_quiet();
+        self.writer.is_drained() && is_quiet && queue.first_sequence().is_none()
     }
 }

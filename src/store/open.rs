@@ -30,6 +30,7 @@ use crate::segment::format::{self, ALIGNMENT, COPY_BYTES, GAPS_COPY_BYTES};
 use crate::segment::recovery::{Damage, Known, Recovered, Refused, RefusedReason, recover_scanned};
 use crate::segment::salvage::scratch;
 use crate::segment::scan::Scan;
+use crate::segment::spares::learn_written;
 use crate::segment::writer::{Cadence, Durably, LogWriter, PAGE_COUNT, WriterSettings};
 use crate::state::{StateFile, StoreState};
 use crate::store::Store;
@@ -373,7 +374,7 @@ impl Opening<'_> {
             .map_err(|error| Error::io("the memory queue can't be mapped: lower queue.bytes", error))?;
         let tail = recovered.catalog.segments().next_back().copied().filter(|tail| !tail.sealed);
         let settings = self.settings(store, &state, &sizes, block_bytes);
-        let catalog = Arc::new(Mutex::new(recovered.catalog));
+        let catalog = Arc::new(Mutex::new(self.slots(recovered.catalog, &destinations)));
         let mut epochs = recovered.epochs;
         epochs.insert(state.epoch, state.epoch_base);
         let mut writer = self.writer(&arena, settings, &catalog, &destinations, recovered.last_sequence)?;
@@ -445,11 +446,19 @@ impl Opening<'_> {
             segment_bytes: sizes.segment_bytes,
             slots_bytes_max: sizes.disk_bytes_cap.saturating_sub(metadata_bytes),
             free_bytes_min: self.config.disk.free_bytes_min,
+            warm_bytes: sizes.warm_bytes,
             depth: self.config.write.depth as usize,
             block_bytes_max: block_bytes as u64,
             cadence: cadence(self.config.sync),
             durably: durably(self.config.write.sync_method),
         }
+    }
+
+    /// The slots as this open finds them: what every destination has is spare, and it is known which are warm.
+    fn slots(&self, mut catalog: Catalog, destinations: &Destinations) -> Catalog {
+        catalog.recycle_through(destinations.recyclable());
+        learn_written(self.disk.as_ref(), &mut catalog);
+        catalog
     }
 
     fn writer(

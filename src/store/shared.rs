@@ -202,7 +202,10 @@ pub(crate) struct Counts {
     records: AtomicU64,
     bytes: AtomicU64,
     segments: AtomicU64,
+    cold_segments: AtomicU64,
     slots: AtomicU64,
+    slots_given_back: AtomicU64,
+    zero_bytes: AtomicU64,
     failures: AtomicU64,
     enters: AtomicU64,
 }
@@ -227,7 +230,10 @@ impl Counts {
         self.bytes.store(counts.bytes, Ordering::Relaxed);
         self.syncs.store(counts.syncs, Ordering::Relaxed);
         self.segments.store(counts.segments, Ordering::Relaxed);
+        self.cold_segments.store(counts.cold_segments, Ordering::Relaxed);
         self.slots.store(counts.slots, Ordering::Relaxed);
+        self.slots_given_back.store(counts.slots_given_back, Ordering::Relaxed);
+        self.zero_bytes.store(counts.zero_bytes, Ordering::Relaxed);
         self.failures.store(counts.failures, Ordering::Relaxed);
         self.enters.store(counts.enters, Ordering::Relaxed);
     }
@@ -241,7 +247,10 @@ impl Counts {
             bytes: load(&self.bytes),
             syncs: load(&self.syncs),
             segments: load(&self.segments),
+            cold_segments: load(&self.cold_segments),
             slots: load(&self.slots),
+            slots_given_back: load(&self.slots_given_back),
+            zero_bytes: load(&self.zero_bytes),
             failures: load(&self.failures),
             enters: load(&self.enters),
         }

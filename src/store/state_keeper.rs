@@ -1,15 +1,13 @@
 //! Keeps `state`: once a second under load, once when the writer has gone idle, and at the clean stop.
 
 use crate::error::Result;
+use crate::segment::spares::IDLE_NS;
 use crate::segment::writer::LogWriter;
 use crate::state::{StateFile, StoreState};
 use crate::store::shared::{Shared, lock};
 
 /// How old the durable watermark in `state` may be while records flow.
 const STATE_INTERVAL_NS: u64 = 1_000_000_000;
-
-/// How long nothing has happened when the writer counts as idle.
-const IDLE_NS: u64 = 50_000_000;
 
 /// The file, and what it said last.
 #[derive(Debug)]

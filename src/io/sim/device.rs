@@ -32,7 +32,8 @@ pub(super) struct Queue {
 struct InFlight {
     id: u64,
     token: u64,
-    file: FileIndex,
+    /// `None` on the directory.
+    file: Option<FileIndex>,
     work: Work,
 }
 
@@ -42,6 +43,8 @@ enum Work {
     Write { handle: Handle, dsync: bool, result: Option<io::Result<usize>> },
     /// With the count of receipts at submission.
     Sync { handle: Handle, receipts: u64 },
+    /// With the count of operations at submission.
+    SyncNames { through: u64 },
     /// What cannot be done.
     Refused(io::Error),
 }
@@ -49,22 +52,20 @@ enum Work {
 impl State {
     fn submit(&mut self, device: u64, handle: io::Result<Handle>, operation: Operation) {
         let id = self.id();
-        let (token, file, work) = match (operation, handle) {
-            (Operation::Write { token, file, .. } | Operation::Sync { token, file }, Err(error)) => {
-                (token, file, Work::Refused(error))
+        let (token, file) = (operation.token(), operation.file());
+        let work = match (operation, handle) {
+            (Operation::SyncNames { .. }, _) => Work::SyncNames { through: self.operation_count },
+            (_, Err(error)) => Work::Refused(error),
+            (Operation::Write { slot, range, .. }, _) if slot.get(range.clone()).is_none() => {
+                Work::Refused(errno(Errno::INVAL))
             }
-            (Operation::Write { token, file, slot, range, .. }, _) if slot.get(range.clone()).is_none() => {
-                (token, file, Work::Refused(errno(Errno::INVAL)))
-            }
-            (Operation::Write { token, file, slot, range, offset, dsync }, Ok(handle)) => {
+            (Operation::Write { slot, range, offset, dsync, .. }, Ok(handle)) => {
                 self.assert_alone(handle.node, offset..offset.saturating_add(range.len() as u64));
                 let flight = Flight { node: handle.node, slot, range, offset, applied: false };
                 self.flights.insert(id, flight);
-                (token, file, Work::Write { handle, dsync, result: None })
+                Work::Write { handle, dsync, result: None }
             }
-            (Operation::Sync { token, file }, Ok(handle)) => {
-                (token, file, Work::Sync { handle, receipts: self.receipts })
-            }
+            (Operation::Sync { .. }, Ok(handle)) => Work::Sync { handle, receipts: self.receipts },
         };
         self.queue(device).operations.push(InFlight { id, token, file, work });
     }
@@ -112,6 +113,9 @@ impl State {
                 result
             }
             Work::Sync { handle, receipts } => self.sync(handle, receipts).map(|()| 0),
+            Work::SyncNames { through } => {
+                self.sync_names(|change| change.is_in_directory(through)).map(|()| 0)
+            }
             Work::Refused(error) => Err(error),
         };
         self.note(&[operation.token, *result.as_ref().unwrap_or(&usize::MAX) as u64]);
@@ -258,15 +262,15 @@ impl WriteDevice for SimWriteDevice {
 
     fn detach(&mut self, file: FileIndex) {
         let mut state = self.shared.lock();
-        let busy = state.queue(self.id).operations.iter().any(|operation| operation.file == file);
+        let busy = state.queue(self.id).operations.iter().any(|operation| operation.file == Some(file));
         drop(state);
         assert!(!busy, "detached while something is in flight");
         self.files.detach(file);
     }
 
     fn submit(&mut self, operation: Operation) {
-        let (Operation::Write { file, .. } | Operation::Sync { file, .. }) = &operation;
-        let address = self.files.get(*file).map(address_of);
+        let file = operation.file().ok_or_else(|| errno(Errno::BADF));
+        let address = file.and_then(|file| self.files.get(file).map(address_of));
         let mut state = self.shared.lock();
         let handle = address.and_then(|address| state.handle(address));
         state.submit(self.id, handle, operation);

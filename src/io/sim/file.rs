@@ -86,6 +86,13 @@ impl File for SimFile {
         Ok(state.content.nodes[&handle.node].live.len)
     }
 
+    fn written_bytes(&self) -> io::Result<u64> {
+        let state = self.shared.lock();
+        state.alive()?;
+        let handle = state.handle(self.address())?;
+        Ok(state.content.nodes[&handle.node].live.written_bytes())
+    }
+
     fn alignment(&self) -> usize {
         self.alignment
     }

@@ -44,6 +44,12 @@ impl Image {
         }
     }
 
+    /// How many bytes from the front on were written; what is only allocated has no sectors.
+    pub(super) fn written_bytes(&self) -> u64 {
+        let written = self.sectors.keys().zip(0..).take_while(|&(&sector, index)| sector == index).count();
+        (written * self.sector_bytes) as u64
+    }
+
     /// The sectors that a write touches, as they are after it.
     pub(super) fn overlay(&self, bytes: &[u8], offset: u64) -> Vec<(u64, Sector)> {
         pieces(self.sector_bytes, offset, bytes.len())

@@ -338,7 +338,7 @@ impl Disk for SimDisk {
     }
 
     fn sync_names(&self) -> io::Result<()> {
-        self.state().sync_names()
+        self.state().sync_names(|_| true)
     }
 
     fn free_bytes(&self) -> io::Result<u64> {

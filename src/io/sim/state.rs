@@ -46,6 +46,12 @@ impl NameChange {
         }
     }
 
+    /// Whether it was made by operation `through` at the latest, and in the directory alone.
+    pub(super) fn is_in_directory(&self, through: u64) -> bool {
+        let names = self.gone.iter().chain(self.set.as_ref().map(|(name, _)| name));
+        self.order <= through && names.into_iter().all(|name| !name.contains('/'))
+    }
+
     fn touches(&self, name: &str) -> bool {
         self.gone.as_deref() == Some(name) || self.set.as_ref().is_some_and(|(set, _)| set == name)
     }
@@ -269,13 +275,14 @@ impl State {
         })
     }
 
-    pub(super) fn sync_names(&mut self) -> io::Result<()> {
+    /// Makes the changes durable up to the first that `covers` does not name: none overtakes another.
+    pub(super) fn sync_names(&mut self, covers: impl Fn(&NameChange) -> bool) -> io::Result<()> {
         self.check(Verb::SyncNames)?;
         if self.faults.syncs_lie {
             return self.operate(Verb::SyncNames, |_, _| ());
         }
         self.operate(Verb::SyncNames, |state, torn| {
-            let all = state.content.changes.len();
+            let all = state.content.changes.iter().take_while(|change| covers(change)).count();
             let done = if torn { state.random.below(all as u64 + 1) as usize } else { all };
             for change in state.content.changes.drain(..done) {
                 change.apply(&mut state.content.durable);

@@ -215,6 +215,22 @@ fn a_name_that_was_not_synced_may_vanish_with_content_that_was() {
 }
 
 #[test]
+fn a_sync_of_names_in_flight_covers_what_came_before_it_and_nothing_in_a_subdirectory() {
+    for seed in 0..SEEDS {
+        let mut bench = bench(seed, 1);
+        drop(bench.disk.create("before", 0, Access::Write).unwrap());
+        bench.device.submit(Operation::SyncNames { token: 1 });
+        drop(bench.disk.create("after", 0, Access::Write).unwrap());
+        assert!(bench.receive(1)[0].result.is_ok());
+        assert_eq!(bench.disk.fork().power_cut(Loss::All).file_names(), ["before", "f"]);
+        bench.disk.rename("f", "quarantine/f").unwrap();
+        bench.device.submit(Operation::SyncNames { token: 2 });
+        assert!(bench.receive(1)[0].result.is_ok());
+        assert_eq!(bench.disk.power_cut(Loss::All).file_names(), ["after", "before", "f"]);
+    }
+}
+
+#[test]
 fn any_subset_of_the_changes_of_names_survives_and_each_name_has_one_of_its_states() {
     let mut outcomes = std::collections::BTreeSet::new();
     for seed in 0..4 * SEEDS {

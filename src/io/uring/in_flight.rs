@@ -21,8 +21,15 @@ const RETRY_COUNT_MAX: u8 = 16;
 /// What an operation does.
 #[derive(Debug)]
 pub(super) enum Work {
-    Write { slot: Arc<Slot>, range: Range<usize>, offset: u64, dsync: bool },
+    Write {
+        slot: Arc<Slot>,
+        range: Range<usize>,
+        offset: u64,
+        dsync: bool,
+    },
     Sync,
+    /// The file is the directory.
+    SyncNames,
 }
 
 /// One operation and what it owns.
@@ -58,8 +65,11 @@ impl Flight {
     }
 
     fn entry_on(&self, file: types::Fd) -> io::Result<squeue::Entry> {
-        let Work::Write { slot, range, offset, dsync } = &self.work else {
-            return Ok(opcode::Fsync::new(file).flags(types::FsyncFlags::DATASYNC).build());
+        let (slot, range, offset, dsync) = match &self.work {
+            Work::Write { slot, range, offset, dsync } => (slot, range, offset, dsync),
+            Work::Sync => return Ok(opcode::Fsync::new(file).flags(types::FsyncFlags::DATASYNC).build()),
+            // Of a directory fdatasync may leave out the names.
+            Work::SyncNames => return Ok(opcode::Fsync::new(file).build()),
         };
         let bytes = slot.get(range.clone()).ok_or(Errno::INVAL)?;
         let len = u32::try_from(bytes.len()).map_err(|_| Errno::INVAL)?;
@@ -89,7 +99,7 @@ impl Flight {
     /// Ends the operation with `result`, in the light of the syncs of its file.
     pub(super) fn settle(self, result: io::Result<usize>) -> Completion {
         let result = match (&self.work, self.file.sync_latch()) {
-            (Work::Sync, Some(latch)) => latch.settle(result.map(|_| 0)),
+            (Work::Sync | Work::SyncNames, Some(latch)) => latch.settle(result.map(|_| 0)),
             (Work::Write { dsync: true, .. }, Some(latch)) => latch.settle_write(result),
             _ => result,
         };
@@ -99,7 +109,7 @@ impl Flight {
     /// Whether a failed sync of the file forbids this one.
     pub(super) fn check_latch(&self) -> io::Result<()> {
         match (&self.work, self.file.sync_latch()) {
-            (Work::Sync | Work::Write { dsync: true, .. }, Some(latch)) => latch.check(),
+            (Work::Sync | Work::SyncNames | Work::Write { dsync: true, .. }, Some(latch)) => latch.check(),
             _ => Ok(()),
         }
     }

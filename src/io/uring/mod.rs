@@ -67,6 +67,8 @@ pub struct RingWriter {
     /// Whether a timeout can be given to the enter itself (5.11); else it is an entry.
     has_timed_enter: bool,
     arena: Arc<Arena>,
+    /// Whose names [`Operation::SyncNames`] syncs.
+    directory: Arc<dyn File>,
     files: AttachedFiles,
     /// For each place in `files`: whether the ring's table has it too.
     registered_files: Vec<bool>,
@@ -87,15 +89,24 @@ pub struct RingWriter {
 }
 
 impl RingWriter {
-    /// A ring with as many slots of `arena` registered as `options` and the limits of the process allow.
+    /// A ring for files of `directory`, with as many slots of `arena` registered as `options` and the limits of the process allow.
     ///
     /// # Errors
     /// The call that was refused, and how.
-    pub fn new(arena: &Arc<Arena>, options: DeviceOptions) -> Result<Self, Refusal> {
-        Self::on_ladder(&WRITER_LADDER, arena, options)
+    pub fn new(
+        arena: &Arc<Arena>,
+        directory: Arc<dyn File>,
+        options: DeviceOptions,
+    ) -> Result<Self, Refusal> {
+        Self::on_ladder(&WRITER_LADDER, arena, directory, options)
     }
 
-    fn on_ladder(ladder: &[Rung], arena: &Arc<Arena>, options: DeviceOptions) -> Result<Self, Refusal> {
+    fn on_ladder(
+        ladder: &[Rung],
+        arena: &Arc<Arena>,
+        directory: Arc<dyn File>,
+        options: DeviceOptions,
+    ) -> Result<Self, Refusal> {
         let count_max = u32::try_from(options.in_flight_count_max).unwrap_or(u32::MAX);
         let count_max = count_max.clamp(1, ENTRIES_MAX - OWN_ENTRIES);
         let wanted_entries = (count_max + OWN_ENTRIES).next_power_of_two();
@@ -119,6 +130,7 @@ impl RingWriter {
             has_timed_enter: ring.params().is_feature_ext_arg(),
             ring,
             arena: Arc::clone(arena),
+            directory,
             files: AttachedFiles::default(),
             registered_files: vec![false; if has_file_table { REGISTERED_FILES_MAX as usize } else { 0 }],
             queued: VecDeque::with_capacity(count_max as usize),
@@ -177,10 +189,8 @@ impl RingWriter {
 
     /// An operation with all that it needs, or its end where its file is not one of ours.
     fn flight(&self, operation: Operation) -> Result<Flight, Completion> {
-        let (token, index) = match &operation {
-            Operation::Write { token, file, .. } | Operation::Sync { token, file } => (*token, *file),
-        };
-        let file = match self.files.get(index) {
+        let (token, index) = (operation.token(), operation.file());
+        let file = match index.map_or(Ok(&self.directory), |index| self.files.get(index)) {
             Ok(file) => Arc::clone(file),
             Err(error) => return Err(Completion { token, result: Err(error) }),
         };
@@ -191,12 +201,13 @@ impl RingWriter {
         let work = match operation {
             Operation::Write { slot, range, offset, dsync, .. } => Work::Write { slot, range, offset, dsync },
             Operation::Sync { .. } => Work::Sync,
+            Operation::SyncNames { .. } => Work::SyncNames,
         };
-        let place = place_of(index);
+        let place = index.map(place_of).filter(|&place| self.registered_files.get(place) == Some(&true));
         Ok(Flight {
             token,
             file,
-            registered_file: (self.registered_files.get(place) == Some(&true)).then_some(place as u32),
+            registered_file: place.map(|place| place as u32),
             registered_slot: registered_slot
                 .filter(|&slot| slot < self.info.registered_slots)
                 .map(|slot| slot as u16),
@@ -375,7 +386,7 @@ impl WriteDevice for RingWriter {
     /// By a plain call: the ring may belong to another thread, and with nothing else in flight it saves nothing.
     fn write_now(&mut self, operation: Operation) -> Completion {
         debug_assert!(self.in_flight.is_empty() && self.queued.is_empty(), "nothing else is in flight");
-        perform(&self.files, operation)
+        perform(&self.files, self.directory.as_ref(), operation)
     }
 
     fn waker(&self) -> Waker {

@@ -17,7 +17,8 @@ fn options() -> DeviceOptions {
 
 /// A ring on one rung; `None`, said, where this kernel has not got it.
 fn ring(rung: Rung, arena: &Arc<Arena>) -> Option<RingWriter> {
-    match RingWriter::on_ladder(&[rung], arena, options()) {
+    // Syncs no names here: any file stands in for the directory.
+    match RingWriter::on_ladder(&[rung], arena, file().1, options()) {
         Ok(ring) => Some(ring),
         Err(refusal) => {
             eprintln!("not tested: {rung:?}: {refusal}");

@@ -12,12 +12,13 @@ use crate::io::{FileIndex, Operation, Wait};
 const TRIALS: usize = 4;
 
 impl LogWriter {
-    /// Whether a block of `bytes` can be written and durable at once, with nothing before it.
+    /// Whether a block of `bytes` can be written and durable at once, with nothing before it and nothing in flight.
     pub fn takes_now(&self, bytes: usize) -> bool {
         let fits = |active: &Active| active.offset + bytes as u64 <= active.end;
         self.is_ready()
             && self.is_quiet()
             && self.is_drained()
+            && self.slots_are_quiet()
             && self.carries_sync(true)
             && self.active.as_ref().is_some_and(fits)
     }

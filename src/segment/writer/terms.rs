@@ -63,6 +63,8 @@ pub struct WriterSettings {
     pub slots_bytes_max: u64,
     /// Bytes of the file system left to others.
     pub free_bytes_min: u64,
+    /// Bytes of spare slots that are kept zero-written.
+    pub warm_bytes: u64,
     /// Writes in flight, at most.
     pub depth: usize,
     /// Bytes of the largest block that it will be handed.
@@ -117,8 +119,14 @@ pub struct WriterCounts {
     pub syncs: u64,
     /// Segments begun.
     pub segments: u64,
+    /// Of them, those in a slot that was not warm.
+    pub cold_segments: u64,
     /// Slots made.
     pub slots: u64,
+    /// Spare slots given back to the file system.
+    pub slots_given_back: u64,
+    /// Bytes of zeros written to spare slots; not among `bytes`.
+    pub zero_bytes: u64,
     /// Failed writes and syncs.
     pub failures: u64,
     /// Calls that submitted to the kernel or waited for it (0: not a ring).
@@ -131,7 +139,7 @@ pub struct WriterCounts {
 pub enum Placed {
     /// It is on its way.
     Yes,
-    /// There is no slot for it ([`super::LogWriter::ensure_spare`]), and nothing has changed.
+    /// There is no slot for it ([`super::LogWriter::stock_up`]), and nothing has changed.
     NoRoom,
 }
 

@@ -18,7 +18,7 @@ const SECONDS: [f64; 18] = [
 const SLIP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Gauges and what they say.
-const GAUGES: [(&str, Unit, &str); 18] = [
+const GAUGES: [(&str, Unit, &str); 19] = [
     ("queue_records", Unit::Count, "Records in memory"),
     ("queue_bytes", Unit::Bytes, "Bytes of the blocks that they take"),
     ("backfill_queue_records", Unit::Count, "Records not yet sent while a backlog drains"),
@@ -33,6 +33,7 @@ const GAUGES: [(&str, Unit, &str); 18] = [
     ),
     ("disk_bytes", Unit::Bytes, "Bytes of all segments on disk"),
     ("disk_bytes_cap", Unit::Bytes, "Bytes that they may be"),
+    ("slots", Unit::Count, "Slots on disk: used by a segment, or spare and warm (written before) or cold"),
     ("destination_state", Unit::Count, "1 for the state that the destination is in"),
     ("time_to_drain_seconds", Unit::Seconds, "Until the backlog is drained; 0 while there is none"),
     ("time_to_full_seconds", Unit::Seconds, "Until the disk is full; +Inf while the backlog does not grow"),
@@ -48,12 +49,14 @@ const GAUGES: [(&str, Unit, &str); 18] = [
 ];
 
 /// Counters and what they count.
-const COUNTERS: [(&str, &str); 7] = [
+const COUNTERS: [(&str, &str); 9] = [
     ("accepted_records_total", "Records accepted since the start"),
     ("spilled_records_total", "Records that went through the log since the start"),
     ("dropped_records_total", "Records lost since the store was made, each named by a gap"),
     ("emitted_records_total", "Records that the destination took"),
     ("gaps_total", "Losses named since the start"),
+    ("slots_cold_total", "Segments begun in a slot that was not written before, since the start"),
+    ("zero_written_bytes_total", "Zeros written to spare slots while idle, in bytes, since the start"),
     ("ingest_requests_total", "Requests answered"),
     ("ingest_oversize_lines_total", "Lines left out because they were too long"),
 ];
