@@ -26,6 +26,7 @@ mod attached;
 pub mod bell;
 pub mod blocking;
 pub mod latch;
+pub mod park;
 pub mod real;
 pub mod sim;
 pub mod sync_thread;

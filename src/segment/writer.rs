@@ -48,9 +48,6 @@ const FAILURES_MAX: u32 = 3;
 /// How many times a write that moved no bytes is tried again.
 const EMPTY_WRITES_MAX: u32 = 8;
 
-/// While fewer writes are in flight, what somebody waits for goes at once; then it gathers.
-const PROMPT_WRITES_MAX: usize = 2;
-
 /// In a token: this is a sync.
 const SYNC: u64 = 1 << 63;
 
@@ -154,11 +151,6 @@ impl LogWriter {
     /// Whether another block may be placed now.
     pub fn is_ready(&self) -> bool {
         self.failing.is_none() && self.in_flight < self.settings.depth && self.pages.len() >= 2
-    }
-
-    /// Whether a block that is not full may go for the sake of who waits for it.
-    pub fn is_prompt(&self) -> bool {
-        self.in_flight < PROMPT_WRITES_MAX && self.is_ready()
     }
 
     /// Whether no write is in flight and no sync.

@@ -1,6 +1,6 @@
 //! The writer's thread: takes blocks from the memory queue to the log, and moves the marks.
 //!
-//! A block goes when it is full; or when somebody waits for it and few writes are in flight; or when it has lain
+//! A block goes when it is full; or when somebody waits for it and no write is in flight; or when it has lain
 //! open for the linger. Producers wake the thread only for what it has said it wants, so that under load
 //! nobody makes a system call to tell it what its next completion will show it anyway.
 
@@ -59,6 +59,8 @@ pub struct Driver {
     run_ahead: Option<RunAhead>,
     /// When memory let go of something last.
     released_ns: u64,
+    /// The marks have moved, and nobody was woken yet.
+    wakes: bool,
 }
 
 impl Driver {
@@ -84,6 +86,7 @@ impl Driver {
             room_changed: false,
             run_ahead,
             released_ns: 0,
+            wakes: false,
         }
     }
 
@@ -97,7 +100,12 @@ impl Driver {
             if chosen.is_err() {
                 break chosen;
             }
-            let turned = lock(shared_driver).as_mut().expect("only this thread takes it out").turn(true);
+            let (turned, wakes) =
+                lock(shared_driver).as_mut().expect("only this thread takes it out").step(true);
+            // With the driver free: who is woken may have the next small group for it.
+            if wakes {
+                shared.marks.wake();
+            }
             match turned {
                 Ok(Turn::Goes) => {}
                 Ok(Turn::Idle(wait)) => shared.writer.park(wait),
@@ -133,15 +141,37 @@ impl Driver {
         if let Err(error) = &committed {
             self.end(error);
         }
+        self.wake();
         committed.unwrap_or(false)
+    }
+
+    /// Wakes those for whom the marks have moved.
+    fn wake(&mut self) {
+        if std::mem::take(&mut self.wakes) {
+            self.shared.marks.wake();
+        }
+    }
+
+    /// Whether something is under way, or waits to be.
+    fn has_more(&self) -> bool {
+        let queue = lock(&self.shared.queue);
+        !self.writer.is_quiet() || queue.has_unplaced() || self.awaits_open(&queue)
+    }
+
+    /// Whether somebody awaits what is in the open block.
+    fn awaits_open(&self, queue: &MemoryQueue) -> bool {
+        queue.open_first_sequence().is_some_and(|first| first <= self.shared.marks.awaited())
     }
 
     fn commit_small(&mut self) -> Result<bool> {
         let shared = Arc::clone(&self.shared);
         let mut queue = lock(&shared.queue);
-        let awaited = queue.open_first_sequence().is_some_and(|first| first <= shared.marks.awaited());
         let is_named = shared.unnamed_from.load(Ordering::Acquire) == u64::MAX;
-        if !awaited || !is_named || queue.has_unplaced() || shared.closing.load(Ordering::Acquire) {
+        if !self.awaits_open(&queue)
+            || !is_named
+            || queue.has_unplaced()
+            || shared.closing.load(Ordering::Acquire)
+        {
             return Ok(false);
         }
         if !self.writer.takes_now(queue.open_bytes()) {
@@ -178,14 +208,27 @@ impl Driver {
     /// # Errors
     /// What ends writing, for good: everybody who waits has learned it, and there is no further turn.
     pub fn turn(&mut self, block: bool) -> Result<Turn> {
+        let (turned, wakes) = self.step(block);
+        self.wakes |= wakes;
+        self.wake();
+        turned
+    }
+
+    /// One turn, and whether somebody is to be woken before the next.
+    fn step(&mut self, block: bool) -> (Result<Turn>, bool) {
         let turned = self.go_on(block);
         if let Err(error) = &turned {
             self.end(error);
         }
-        turned
+        let wakes = !matches!(turned, Ok(Turn::Goes)) && std::mem::take(&mut self.wakes);
+        (turned, wakes)
     }
 
     fn go_on(&mut self, block: bool) -> Result<Turn> {
+        if self.has_more() {
+            // Before the next group goes: those who are woken now have their next record in it.
+            self.wake();
+        }
         let now = self.shared.clock.now_ns();
         self.find_room(now)?;
         let closing = self.shared.closing.load(Ordering::Acquire);
@@ -205,6 +248,7 @@ impl Driver {
             return Ok(Turn::Idle(wait));
         }
         let shared = Arc::clone(&self.shared);
+        self.wake();
         let progress = self.writer.turn(wait, || shared.clock.now_ns(), closing)?;
         self.shared.wants.store(0, Ordering::Release);
         self.apply(progress)?;
@@ -367,9 +411,8 @@ impl Driver {
         if closing {
             return true;
         }
-        let awaited = queue.open_first_sequence().is_some_and(|first| first <= self.shared.marks.awaited());
-        let prompt = self.writer.is_prompt() && !queue.has_unplaced();
-        (awaited && prompt) || (through == u64::MAX && now_ns >= since + self.linger_ns)
+        let prompt = !self.writer.is_writing() && self.writer.is_ready() && !queue.has_unplaced();
+        (prompt && self.awaits_open(queue)) || (through == u64::MAX && now_ns >= since + self.linger_ns)
     }
 
     /// Producers that are held for a log that has stopped go on: memory has room.
@@ -399,12 +442,11 @@ impl Driver {
     /// How long to wait, and for what producers should wake this thread meanwhile.
     fn wait(&mut self, now_ns: u64) -> Wait {
         let quiet = self.writer.is_quiet();
-        let wants = match (self.writer.is_writing(), self.writer.is_prompt()) {
-            (true, false) => 0,
-            // The next completion is near, and shows what is sealed meanwhile.
-            (true, true) => WANTS_AWAITED,
-            (false, _) if !quiet => WANTS_BLOCKS | WANTS_AWAITED,
-            (false, _) => WANTS_BLOCKS | WANTS_AWAITED | WANTS_OPENED,
+        let wants = match (self.writer.is_writing(), quiet) {
+            // The next completion is near, and shows what has come meanwhile.
+            (true, _) => 0,
+            (false, false) => WANTS_BLOCKS | WANTS_AWAITED,
+            (false, true) => WANTS_BLOCKS | WANTS_AWAITED | WANTS_OPENED,
         };
         self.shared.wants.store(wants, Ordering::SeqCst);
         let closing = self.shared.closing.load(Ordering::SeqCst);
@@ -455,6 +497,7 @@ impl Driver {
             // Before the marks: whoever is woken finds its record counted.
             self.shared.counts.note_writer(self.writer.counts());
             marks.advance(written, progress.durable.max(marks.durable()));
+            self.wakes = true;
             if released > 0 {
                 self.released_ns = now;
                 marks.room_changed();

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Only the writer moves `written` and `durable`; only appends move `appended`. Reading a mark takes no lock.
-//! Waiters are woken by watermark: threads all at once, without a lock; tasks in one pass over those that wait.
+//! Waiters are woken by watermark, threads and tasks alike: one pass over those that wait, and whoever still has to
+//! wait sleeps on.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::io::Wait;
 use crate::io::bell::Bell;
+use crate::io::park::block_on;
 
 /// What an append may wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,10 +45,8 @@ pub struct Marks {
     room_epoch: AtomicU64,
     /// Whether [`Waiting::failed`] says why.
     has_failed: AtomicBool,
-    /// Tasks that wait.
+    /// Who waits.
     waiting: Mutex<Waiting>,
-    /// Threads that wait for a mark.
-    moved: Bell,
     /// Threads that wait for room.
     room: Bell,
 }
@@ -70,7 +70,6 @@ impl Marks {
             room_epoch: AtomicU64::new(0),
             has_failed: AtomicBool::new(false),
             waiting: Mutex::default(),
-            moved: Bell::default(),
             room: Bell::default(),
         }
     }
@@ -109,18 +108,17 @@ impl Marks {
         self.appended.store(sequence, Ordering::Release);
     }
 
-    /// Moves what the writer knows, and wakes whoever that satisfies.
+    /// Moves what the writer knows; [`Marks::wake`] wakes whoever that satisfies.
     pub(super) fn advance(&self, written: u64, durable: u64) {
         debug_assert!(durable <= written, "durable {durable} <= written {written}");
         self.written.fetch_max(written, Ordering::AcqRel);
         self.durable.fetch_max(durable, Ordering::AcqRel);
-        self.wake_satisfied();
     }
 
     /// Moves what the slowest destination has.
     pub(crate) fn confirm(&self, sequence: u64) {
         self.confirmed.fetch_max(sequence, Ordering::AcqRel);
-        self.wake_satisfied();
+        self.wake();
     }
 
     /// Nothing will become durable any more; everybody who waits learns why.
@@ -132,7 +130,6 @@ impl Marks {
         let tasks = std::mem::take(&mut waiting.tasks);
         let room = std::mem::take(&mut waiting.room);
         drop(waiting);
-        self.moved.ring();
         self.room.ring();
         tasks.into_iter().for_each(|(_, _, waker)| waker.wake());
         room.into_iter().for_each(std::task::Waker::wake);
@@ -196,16 +193,12 @@ impl Marks {
         if self.reached(level, sequence) {
             return Ok(true);
         }
-        self.moved.sleep_while(within(limit), || !self.reached(level, sequence) && !self.has_failed());
-        match self.failed() {
-            _ if self.reached(level, sequence) => Ok(true),
-            Some(error) => Err(error),
-            None => Ok(false),
-        }
+        block_on(Reached::new(self, level, sequence), within(limit))
+            .map_or(Ok(false), |reached| reached.map(|()| true))
     }
 
-    fn wake_satisfied(&self) {
-        self.moved.ring();
+    /// Wakes whoever waits for what is reached. Each costs some microseconds where it sleeps on another processor.
+    pub(super) fn wake(&self) {
         let mut waiting = self.waiting();
         let mut index = 0;
         let mut woken = Vec::new();
