@@ -126,6 +126,12 @@ pub trait File: Send + Sync + fmt::Debug {
     }
 }
 
+/// Whether a file was not opened for want of descriptors, of the process or of the system: it may be later.
+pub fn lacks_descriptors(error: &std::io::Error) -> bool {
+    let errno = error.raw_os_error().map(rustix::io::Errno::from_raw_os_error);
+    matches!(errno, Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE))
+}
+
 /// Whether segments go round the page cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -31,6 +31,8 @@ pub struct Known {
     pub last_gap: u64,
     /// Nothing may be changed, not even made durable, where the system refuses it.
     pub read_only: bool,
+    /// Which actor reads.
+    pub backend: Backend,
 }
 
 /// Records that were durable, or in the middle of what was, and are not to be found.
@@ -101,7 +103,7 @@ pub fn recover_scanned(disk: &dyn Disk, store: StoreId, known: &Known, scan: Sca
 }
 
 fn recover_here(disk: &dyn Disk, store: StoreId, known: &Known, scan: Scan) -> Result<Recovered> {
-    let stream = Stream::on(disk, store, Backend::Auto)
+    let stream = Stream::on(disk, store, known.backend)
         .map_err(|error| Error::io(format!("no read device for recovery in {}", disk.place()), error))?;
     let mut tail = Tail::new(disk, known, scan, stream);
     let mut walk = loop {

@@ -23,8 +23,8 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use crate::block::{Block, Place};
 use crate::error::{Error, Result};
-use crate::io::{Access, Completion, Disk, FileIndex, Operation, Slot, Wait, WriteDevice};
-use crate::segment::catalog::{Catalog, Segment};
+use crate::io::{Access, Completion, Disk, FileIndex, Operation, Slot, Wait, WriteDevice, lacks_descriptors};
+use crate::segment::catalog::{Catalog, Segment, Spare};
 use crate::segment::format::{self, ALIGNMENT, Envelope, FIRST_BLOCK_OFFSET, Summary};
 use crate::segment::room::Room;
 use crate::segment::spares::{SPARE, Spares};
@@ -75,6 +75,8 @@ pub struct LogWriter {
     last_logged: u64,
     /// The last record that is whole on stable storage.
     last_synced: u64,
+    /// A segment could not be begun for want of descriptors, and that was told.
+    lacks_descriptors: bool,
     failing: Option<io::Error>,
     failures_in_row: u32,
     completions: Vec<Completion>,
@@ -111,6 +113,7 @@ impl LogWriter {
             pages,
             last_logged,
             last_synced: last_logged,
+            lacks_descriptors: false,
             failing: None,
             failures_in_row: 0,
             completions: Vec::new(),
@@ -199,10 +202,11 @@ impl LogWriter {
             1 => block.block_bytes() as u64,
             run => u64::from(run) * self.settings.block_bytes_max,
         };
-        if self.active.as_ref().is_none_or(|active| active.offset + run_bytes > active.end)
-            && !self.roll(extract.first_sequence)?
-        {
-            return Ok(Placed::NoRoom);
+        if self.active.as_ref().is_none_or(|active| active.offset + run_bytes > active.end) {
+            match self.roll(extract.first_sequence)? {
+                Placed::Yes => {}
+                refused => return Ok(refused),
+            }
         }
         let dsync = self.carries_sync(is_last && extract.run == 1);
         let entry = self.pack(block, dsync);
@@ -250,24 +254,44 @@ impl LogWriter {
         self.line.push_back(entry);
     }
 
-    fn open_slot(&mut self, slot: u32) -> Result<FileIndex> {
-        let name = format::slot_name(slot);
-        let opened = self.disk.open(&name, Access::WriteDirect).and_then(|file| self.device.0.attach(file));
-        let failed =
-            |error| Error::io(format!("{name} can't be opened for the next segment: see the cause"), error);
-        opened.map_err(failed)
+    fn open_slot(&mut self, slot: u32) -> io::Result<FileIndex> {
+        self.disk
+            .open(&format::slot_name(slot), Access::WriteDirect)
+            .and_then(|file| self.device.0.attach(file))
+    }
+
+    /// A spare could not be opened: for good, or until somebody gives a descriptor back.
+    fn spare_is_shut(&mut self, spare: Spare, error: io::Error) -> Result<Placed> {
+        let name = format::slot_name(spare.slot);
+        lock(&self.catalog).add_spare(spare);
+        if !lacks_descriptors(&error) {
+            let sentence = format!("{name} can't be opened for the next segment: see the cause");
+            return Err(Error::io(sentence, error));
+        }
+        if !std::mem::replace(&mut self.lacks_descriptors, true) {
+            tracing::error!(file = %name, error = %error, "no descriptor for the next segment: memory takes what comes until there is one; raise RLIMIT_NOFILE");
+        }
+        Ok(Placed::NotNow)
+    }
+
+    /// Whether writes are under way into a slot that was recycled meanwhile (memory had delivered what was in it): the
+    /// next segment must not overtake them there.
+    fn writes_into_recycled(&self) -> bool {
+        let catalog = lock(&self.catalog);
+        self.line.iter().any(|entry| catalog.segment(entry.segment).is_none())
     }
 
     /// Ends the active segment and begins the next one, if there is a slot for it.
-    fn roll(&mut self, first_sequence: u64) -> Result<bool> {
-        let Some(spare) = self.spares.take(self.device.0.as_mut()) else { return Ok(false) };
+    fn roll(&mut self, first_sequence: u64) -> Result<Placed> {
+        if self.writes_into_recycled() {
+            return Ok(Placed::NotNow);
+        }
+        let Some(spare) = self.spares.take(self.device.0.as_mut()) else { return Ok(Placed::NoRoom) };
         let file = match self.open_slot(spare.slot) {
             Ok(file) => file,
-            Err(error) => {
-                lock(&self.catalog).add_spare(spare);
-                return Err(error);
-            }
+            Err(error) => return self.spare_is_shut(spare, error),
         };
+        self.lacks_descriptors = false;
         let previous_segment = self.end_active();
         let id = lock(&self.catalog).next_segment_id();
         let settings = &self.settings;
@@ -295,7 +319,7 @@ impl LogWriter {
         self.counts.segments += 1;
         self.counts.cold_segments += u64::from(!spare.is_warm());
         self.enter_page(Envelope::Segment, id, file, 0, header.as_bytes(), Content::Header);
-        Ok(true)
+        Ok(Placed::Yes)
     }
 
     /// Writes the active segment's summary; gives its id (0: there was none).

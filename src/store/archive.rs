@@ -105,6 +105,7 @@ impl Archive {
             confirmed_max: confirmed().max().unwrap_or(0),
             last_gap: gaps.iter().map(|gap| gap.last_sequence).max().unwrap_or(0),
             read_only: true,
+            ..Known::default()
         };
         let recovered = recover_scanned(&**disk, store, &known, scan)?;
         Ok(Self { disk: Arc::clone(disk), store, state, destinations, gaps, flaws, recovered })

@@ -95,11 +95,8 @@ impl Driver {
     pub(super) fn run(shared_driver: &Mutex<Option<Self>>) -> Result<()> {
         let shared = lock(shared_driver).as_ref().map(|driver| Arc::clone(&driver.shared));
         let shared = shared.expect("only this thread takes it out");
-        let chosen = lock(shared_driver).as_mut().map_or(Ok(()), Self::choose_method);
+        lock(shared_driver).as_mut().expect("only this thread takes it out").choose_method();
         let ended = loop {
-            if chosen.is_err() {
-                break chosen;
-            }
             let (turned, wakes) =
                 lock(shared_driver).as_mut().expect("only this thread takes it out").step(true);
             // With the driver free: who is woken may have the next small group for it.
@@ -120,17 +117,12 @@ impl Driver {
 
     /// Finds out what makes a small group durable, where that is left open: before the first turn, on the thread
     /// of the turns. Blocks for some small writes.
-    ///
-    /// # Errors
-    /// As [`Driver::turn`].
-    pub fn choose_method(&mut self) -> Result<()> {
-        if !self.chooses {
-            return Ok(());
+    pub fn choose_method(&mut self) {
+        if self.chooses {
+            let shared = Arc::clone(&self.shared);
+            self.writer.choose_method(|| shared.clock.now_ns());
+            shared.durably.store(self.writer.durably() as u8, Ordering::Relaxed);
         }
-        let shared = Arc::clone(&self.shared);
-        let chosen = self.writer.choose_method(|| shared.clock.now_ns());
-        shared.durably.store(self.writer.durably() as u8, Ordering::Relaxed);
-        chosen.inspect_err(|error| self.end(error))
     }
 
     /// Writes a small group that is awaited in the thread of whoever awaits it, and has it durable when it
@@ -349,14 +341,20 @@ impl Driver {
             else {
                 break;
             };
-            if self.writer.place(block, is_last)? == Placed::NoRoom {
-                if !std::mem::replace(&mut self.needs_room, true) {
-                    // Not known yet when the last one was asked for.
-                    self.room_retry_ns = None;
+            match self.writer.place(block, is_last)? {
+                Placed::Yes => queue.placed_one(),
+                Placed::NoRoom => {
+                    if !std::mem::replace(&mut self.needs_room, true) {
+                        // Not known yet when the last one was asked for.
+                        self.room_retry_ns = None;
+                    }
+                    break;
                 }
-                break;
+                Placed::NotNow => {
+                    self.room_retry_ns = Some(now_ns + ROOM_RETRY_NS);
+                    break;
+                }
             }
-            queue.placed_one();
         }
         let unplaced = queue.first_unplaced().is_some_and(|first| first <= through);
         if unplaced || !self.writer.is_quiet() {

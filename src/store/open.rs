@@ -170,7 +170,7 @@ impl Opening<'_> {
         let mut scratch = scratch().map_err(|error| Error::io("no memory for recovery", error))?;
         let scan = Scan::read(self.disk.as_ref(), store, &mut scratch)?;
         let cursors = self.cursors(store, &scan, &mut report)?;
-        let known = known(&before, &cursors, &gaps);
+        let known = Known { backend: self.config.write.backend, ..known(&before, &cursors, &gaps) };
         let mut recovered = recover_scanned(self.disk.as_ref(), store, &known, scan)?;
         report.append(&mut recovered.report);
         self.remove_half_made(&recovered.refused, &mut report);
@@ -516,7 +516,7 @@ fn known(state: &StoreState, cursors: &[Cursor], gaps: &GapFile) -> Known {
         confirmed_min: confirmed().min().unwrap_or(0),
         confirmed_max: confirmed().max().unwrap_or(0),
         last_gap: gaps.iter().map(|gap| gap.last_sequence).max().unwrap_or(0),
-        read_only: false,
+        ..Known::default()
     }
 }
 

@@ -10,7 +10,7 @@ use crate::world::{SEGMENT_BYTES, World, config, power_is_gone};
 /// A small life. Every crash point of the enumeration is one of its operations.
 pub(crate) fn life(world: &mut World) -> Result<()> {
     world.open()?;
-    world.choose_method()?;
+    world.choose_method();
     for bytes in [10, 0, 300] {
         let _ = world.append(bytes)?;
     }
@@ -32,7 +32,7 @@ pub(crate) fn life(world: &mut World) -> Result<()> {
     let _ = world.append(60_000)?;
     world.close()?;
     world.reopen("after the clean stop")?;
-    world.choose_method()?;
+    world.choose_method();
     for bytes in [1_000, 20_000, 3] {
         world.append_surely(bytes)?;
     }

@@ -76,6 +76,19 @@ fn a_refused_allocation_leaves_no_half_made_segment_and_heals() {
 }
 
 #[test]
+fn a_slot_that_no_descriptor_is_left_for_is_begun_when_there_is_one_again() {
+    let emfile = 24;
+    for nth in 1..6 {
+        let mut world = World::new(57, config(FullPolicy::Block));
+        world.open().unwrap();
+        world.disk.inject(Fault::Fail { verb: Verb::Open, nth, errno: emfile });
+        fill_segments(&mut world, 3).unwrap();
+        let acked = world.model.acked;
+        assert_eq!(world.after_power_cut(Loss::All, "no descriptor for a while").model.last(), acked);
+    }
+}
+
+#[test]
 fn short_writes_are_finished_before_anything_is_acked() {
     for seed in 43..53 {
         let mut world = World::new(seed, config(FullPolicy::Reject));

@@ -70,6 +70,7 @@ pub(crate) fn read_back(disk: &SimDisk) -> Option<ReadBack> {
         confirmed_max: confirmed,
         last_gap: gaps.iter().map(|gap: &Gap| gap.last_sequence).max().unwrap_or(0),
         read_only: true,
+        ..Known::default()
     };
     let recovered = recover(disk.as_ref(), store, &known).expect("recovery succeeds whatever the damage");
     let (records, mut damage) = read_log(&disk, store, &recovered, confirmed);

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::{ALIGNMENT, Active, Cadence, Durably, FIRST_BLOCK_OFFSET, LogWriter, Progress, lock};
 use crate::block::Block;
-use crate::error::Result;
 use crate::io::{FileIndex, Operation, Wait};
 
 /// How often each way is tried; the first time does not count.
@@ -26,23 +25,23 @@ impl LogWriter {
     /// Sees on the file itself which is faster for a small group, a write that carries its own sync or a sync behind
     /// it, and keeps to that. Writes zeros where the next block will go. Blocks for some small writes: for the first
     /// turn, on the thread of the device.
-    ///
-    /// # Errors
-    /// That the first slot can't be opened; what writes say is for the writes to come to find out.
-    pub fn choose_method(&mut self, now_ns: impl Fn() -> u64) -> Result<()> {
+    pub fn choose_method(&mut self, now_ns: impl Fn() -> u64) {
         let spare = lock(&self.catalog).spares().next().copied();
         let (file, offset, is_ours) = match (&self.active, spare) {
             (Some(active), _) if active.offset + ALIGNMENT as u64 <= active.end => {
                 (active.file, active.offset, false)
             }
-            (_, Some(spare)) => (self.open_slot(spare.slot)?, FIRST_BLOCK_OFFSET, true),
-            _ => return Ok(()),
+            (_, Some(spare)) => match self.open_slot(spare.slot) {
+                Ok(file) => (file, FIRST_BLOCK_OFFSET, true),
+                // Whoever begins a segment in it finds out, and says so.
+                Err(_) => return,
+            },
+            _ => return,
         };
         self.settings.durably = self.faster_method(file, offset, now_ns);
         if is_ours {
             self.device.0.detach(file);
         }
-        Ok(())
     }
 
     /// What makes a group durable.

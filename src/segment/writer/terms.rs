@@ -141,6 +141,8 @@ pub enum Placed {
     Yes,
     /// There is no slot for it ([`super::LogWriter::stock_up`]), and nothing has changed.
     NoRoom,
+    /// There is a slot, and it can't be begun yet; nothing has changed.
+    NotNow,
 }
 
 /// How far things have come.
