@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::io::{Access, Backend, Disk, File};
 use crate::position::{Epoch, StoreId};
 use crate::segment::catalog::{Catalog, Segment, Spare};
@@ -103,8 +103,11 @@ pub fn recover_scanned(disk: &dyn Disk, store: StoreId, known: &Known, scan: Sca
 }
 
 fn recover_here(disk: &dyn Disk, store: StoreId, known: &Known, scan: Scan) -> Result<Recovered> {
-    let stream = Stream::on(disk, store, known.backend)
-        .map_err(|error| Error::io(format!("no read device for recovery in {}", disk.place()), error))?;
+    let stream = Stream::on(disk, store, known.backend).map_err(|error| {
+        let sentence =
+            format!("no read device for recovery in {} ({error}): take backend = \"auto\"", disk.place());
+        Error::new(Kind::Unsupported, sentence)
+    })?;
     let mut tail = Tail::new(disk, known, scan, stream);
     let mut walk = loop {
         tail.retire_leftovers();

@@ -234,7 +234,9 @@ impl Driver {
             self.keeper.close(&self.shared, &self.writer)?;
             return Ok(Turn::Closed);
         }
-        let wait = if block { self.wait(now) } else { Wait::Now };
+        let wait = if block { self.wait(now) } else { Some(Wait::Now) };
+        // What has come meanwhile goes with the rest, in one call.
+        let Some(wait) = wait else { return Ok(Turn::Goes) };
         // A slot's completion comes to the device alone.
         if block && wait != Wait::Now && self.writer.is_quiet() && self.writer.slots_are_quiet() {
             return Ok(Turn::Idle(wait));
@@ -437,8 +439,9 @@ impl Driver {
         room
     }
 
-    /// How long to wait, and for what producers should wake this thread meanwhile.
-    fn wait(&mut self, now_ns: u64) -> Wait {
+    /// How long to wait, and for what producers should wake this thread meanwhile; `None` when there is more to
+    /// place first.
+    fn wait(&mut self, now_ns: u64) -> Option<Wait> {
         let quiet = self.writer.is_quiet();
         let wants = match (self.writer.is_writing(), quiet) {
             // The next completion is near, and shows what has come meanwhile.
@@ -456,7 +459,7 @@ impl Driver {
         let waits_for_slot = self.needs_room && self.writer.stock() == Stock::Coming;
         let can_place = unplaced && held_up.is_none() && !waits_for_slot && self.writer.is_ready();
         if can_place || self.seals(&queue, now_ns, closing, through) {
-            return Wait::Now;
+            return None;
         }
         let linger = queue
             .open_since_ns()
@@ -467,11 +470,11 @@ impl Driver {
         let idle = [self.writer.sync_due_ns(), self.keeper.due_ns(), held_up, slots];
         let idle = idle.into_iter().flatten().filter(|_| quiet);
         let due = idle.chain(linger).chain(held).min();
-        match due {
+        Some(match due {
             None => Wait::Forever,
             Some(due) if due <= now_ns => Wait::Now,
             Some(due) => Wait::For(Duration::from_nanos(due - now_ns)),
-        }
+        })
     }
 
     fn apply(&mut self, progress: Progress) -> Result<()> {
