@@ -68,7 +68,7 @@ pub struct MemoryQueue {
     pub room: Room,
     /// From how many sealed blocks on a producer that can wait is held.
     window_blocks: usize,
-    /// Somebody was held since that was said.
+    /// Somebody is held, or was when blocks were last let go of.
     pub has_held: bool,
     bytes_total: u64,
 }
@@ -125,11 +125,11 @@ impl MemoryQueue {
     }
 
     /// Packs one record and gives its sequence; or says what is full, and nothing has changed. Only a record that
-    /// opens a block asks what time it is, and only there is a producer held that may be.
+    /// opens a block asks what time it is, and only there is a patient producer held ([`Full::Window`]).
     pub fn append(
         &mut self,
         record: &Record<'_>,
-        is_held: bool,
+        is_patient: bool,
         now_ns: impl FnOnce() -> u64,
     ) -> Result<u64, Full> {
         if self.held.records >= self.records_max {
@@ -146,7 +146,7 @@ impl MemoryQueue {
             self.append_parts(&piece)?;
         } else {
             if !self.open.as_ref().is_some_and(|open| open.fits(piece.encoded_bytes())) {
-                self.open_another(is_held, now_ns)?;
+                self.open_another(is_patient, now_ns)?;
             }
             let open = self.open.as_mut().expect("opened above");
             open.push(&piece);
@@ -172,8 +172,8 @@ impl MemoryQueue {
         true
     }
 
-    fn open_another(&mut self, is_held: bool, now_ns: impl FnOnce() -> u64) -> Result<(), Full> {
-        if is_held && self.blocks.len() >= self.window_blocks {
+    fn open_another(&mut self, is_patient: bool, now_ns: impl FnOnce() -> u64) -> Result<(), Full> {
+        if is_patient && self.blocks.len() >= self.window_blocks {
             self.has_held = true;
             return Err(Full::Window);
         }
@@ -294,9 +294,11 @@ impl MemoryQueue {
         before - self.blocks.len()
     }
 
-    /// A producer that can wait is held while there are so many sealed blocks, from now on.
+    /// A producer that can wait is held while there are so many sealed blocks, from now on. That
+    /// somebody is held stays noted until there are fewer: else nobody would let go of them when the log stops.
     pub fn hold_from(&mut self, window_blocks: usize) {
-        (self.window_blocks, self.has_held) = (window_blocks, false);
+        self.window_blocks = window_blocks;
+        self.has_held &= self.blocks.len() >= window_blocks;
     }
 
     /// The first record of the open block.
@@ -375,5 +377,27 @@ impl Bookmark {
         let here =
             self.block_first_sequence == block_first_sequence && self.next_sequence == from && run == 1;
         if here { self.offset } else { 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::position::{Epoch, StoreId};
+
+    #[test]
+    fn that_somebody_is_held_stays_noted_until_a_block_is_let_go_of() {
+        let seed = Seed::new(StoreId([1; 16]), Epoch(1));
+        let mut queue = MemoryQueue::new(Arena::new(4096, 4).unwrap(), seed, 100, 1);
+        // One fills a block: the next seals it.
+        let record = Record::new(&[0; 3000], 0);
+        queue.hold_from(1);
+        assert_eq!([1, 2].map(|_| queue.append(&record, true, || 0)), [Ok(1), Ok(2)]);
+        assert_eq!(queue.append(&record, true, || 0), Err(Full::Window));
+        queue.hold_from(1);
+        assert!(queue.has_held, "nothing was let go of");
+        assert_eq!(queue.release(1), 1);
+        queue.hold_from(1);
+        assert!(!queue.has_held);
     }
 }

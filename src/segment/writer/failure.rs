@@ -21,8 +21,8 @@ impl LogWriter {
     /// Forgets everything that is not durable, with nothing in flight: its place is not used again.
     pub(super) fn abandon_segment(&mut self) -> Result<Error> {
         let cause = self.failing.take().expect("asked by who saw it");
-        let no_space = Error::io("", io::Error::from(cause.kind())).kind() == Kind::NoSpace;
-        let mut files = Vec::new();
+        let mut files: Vec<_> =
+            self.active.take().map(|active| (active.id, active.file)).into_iter().collect();
         while let Some(entry) = self.line.pop_front() {
             self.front_token += 1;
             if !files.contains(&(entry.segment, entry.file)) {
@@ -32,17 +32,14 @@ impl LogWriter {
                 self.page_is_back(entry.slot);
             }
         }
-        if let Some(active) = self.active.take() {
-            files.push((active.id, active.file));
-        }
-        files.dedup();
         self.received_front = 0;
         self.last_logged = self.last_synced;
         self.give_up(&files);
         let place = self.disk.place();
-        self.failures_in_row += u32::from(!no_space);
         let error =
             Error::io(format!("a write in {place} failed: see the cause, and look at the device"), cause);
+        // A full disk is the full policy's to answer.
+        self.failures_in_row += u32::from(error.kind() != Kind::NoSpace);
         if self.failures_in_row >= FAILURES_MAX { Err(error) } else { Ok(error) }
     }
 

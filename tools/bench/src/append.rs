@@ -15,7 +15,7 @@ use forebay::{Error, Kind, Record, Result};
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use crate::engine::{BLOCK_BYTES_BESIDE, Engine, Opened};
+use crate::engine::{BLOCK_BYTES_BESIDE, Engine, LOOK_EVERY, Opened};
 use crate::environment::Environment;
 use crate::latencies::{Latencies, Names};
 use crate::place::{Place, remove};
@@ -23,9 +23,6 @@ use crate::raw::{self, Cadence, Length, Load, PAGE_BYTES, RawFile, Shape};
 use crate::report::Report;
 use crate::runner::{self, Lane, Sample};
 use crate::{Amount, Bench};
-
-/// How often a producer looks round, in records.
-const LOOK_EVERY: u64 = 1024;
 
 /// How many records show how fast it is, where they are not awaited.
 const CALIBRATION_RECORDS: u64 = 100_000;

@@ -11,11 +11,11 @@ use forebay::config::DirectIo;
 use forebay::io::real::RealDisk;
 use forebay::io::{Access, Disk as _, File};
 use forebay::segment::format;
-use forebay::store::{Archive, Level, Step};
-use forebay::{Error, Kind, Record, Result};
+use forebay::store::{Archive, Step};
+use forebay::{Error, Kind, Result};
 
 use crate::Bench;
-use crate::engine::{Engine, Opened};
+use crate::engine::Engine;
 use crate::environment::Environment;
 use crate::place::Place;
 use crate::process::{self, Meter};
@@ -51,12 +51,12 @@ impl Drain {
                 "a backlog has a record, a chunk is a multiple of 4096 bytes, and one is read ahead";
             return Err(Error::new(Kind::Config, sentence));
         }
-        let log_bytes = backlog_bytes(&self.engine, self.records);
+        let log_bytes = self.engine.backlog_bytes(self.records);
         let place = Place::take(bench.dir, self.engine.cap_bytes(log_bytes))?;
         let environment = Environment::probe(place.path(), bench.commit);
         self.engine.check(&environment)?;
         let dir = place.join("store");
-        fill(&self.engine, bench, &dir, self.records)?;
+        self.engine.fill(bench, &dir, self.records)?;
         let mut lanes: Vec<Lane<'_>> =
             vec![Box::new(|| self.lap(bench, &dir)), Box::new(|| self.raw_lap(&dir))];
         let laps = runner::run(bench, &mut lanes)?;
@@ -128,21 +128,4 @@ impl Drain {
         sample.set("raw_cpu_ns_per_kib", used.cpu.as_nanos() as f64 / (bytes as f64 / 1024.0));
         Ok(sample)
     }
-}
-
-/// What a backlog of so many records takes of the disk, at most.
-pub(crate) fn backlog_bytes(engine: &Engine, records: u64) -> u64 {
-    (records * engine.bulk_bytes_max()).next_multiple_of(1 << 20).max(4 << 20)
-}
-
-/// Makes a store with so many records, and closes it.
-pub(crate) fn fill(engine: &Engine, bench: &Bench<'_>, dir: &Path, records: u64) -> Result<()> {
-    let opened = Opened::open(engine, dir.to_owned(), backlog_bytes(engine, records), u64::MAX)?;
-    for index in 1..=records {
-        opened.store.append_blocking(&Record::new(&opened.payload, index), Level::Accepted)?;
-        if index % 4096 == 0 {
-            bench.goes_on()?;
-        }
-    }
-    opened.store.close()
 }

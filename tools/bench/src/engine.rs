@@ -11,15 +11,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use forebay::config::{FullPolicy, SpillMode, SyncPolicy};
 use forebay::io::{Backend, SyncMethod};
 use forebay::segment::writer::WriterCounts;
-use forebay::store::DEFAULT_DESTINATION;
+use forebay::store::{DEFAULT_DESTINATION, Level};
 use forebay::{Config, Error, Kind, Record, Result, Store};
 use serde_json::{Value, json};
 
+use crate::Bench;
 use crate::environment::Environment;
 use crate::process::{self, Meter, Used};
 use crate::raw::PAGE_BYTES;
 use crate::runner::Sample;
 use crate::stats::Random;
+
+/// How often a producer looks round, in records.
+pub(crate) const LOOK_EVERY: u64 = 1024;
 
 /// Bytes of a segment, at most: the engine's own default.
 const SEGMENT_BYTES_MAX: u64 = 128 << 20;
@@ -116,6 +120,23 @@ impl Engine {
         config.write.sync_method = self.sync_method;
         config.write.backend = self.backend;
         config
+    }
+
+    /// What a backlog of so many records takes of the disk, at most.
+    pub(crate) fn backlog_bytes(&self, records: u64) -> u64 {
+        (records * self.bulk_bytes_max()).next_multiple_of(1 << 20).max(4 << 20)
+    }
+
+    /// Makes a store with a backlog of so many records, and closes it.
+    pub(crate) fn fill(&self, bench: &Bench<'_>, dir: &Path, records: u64) -> Result<()> {
+        let opened = Opened::open(self, dir.to_owned(), self.backlog_bytes(records), u64::MAX)?;
+        for index in 1..=records {
+            opened.store.append_blocking(&Record::new(&opened.payload, index), Level::Accepted)?;
+            if index % LOOK_EVERY == 0 {
+                bench.goes_on()?;
+            }
+        }
+        opened.store.close()
     }
 
     /// # Errors

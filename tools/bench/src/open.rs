@@ -7,7 +7,6 @@ use std::path::Path;
 use forebay::{Error, Kind, Result, Store};
 
 use crate::Bench;
-use crate::drain::{backlog_bytes, fill};
 use crate::engine::Engine;
 use crate::environment::Environment;
 use crate::place::Place;
@@ -48,13 +47,13 @@ impl Open {
         }
         let bytes: u64 = [large, small]
             .iter()
-            .map(|&records| self.engine.cap_bytes(backlog_bytes(&self.engine, records)))
+            .map(|&records| self.engine.cap_bytes(self.engine.backlog_bytes(records)))
             .sum();
         let place = Place::take(bench.dir, bytes)?;
         let environment = Environment::probe(place.path(), bench.commit);
         self.engine.check(&environment)?;
         for (name, records) in [("large", large), ("small", small)] {
-            fill(&self.engine, bench, &place.join(name), records)?;
+            self.engine.fill(bench, &place.join(name), records)?;
         }
         let names = Names { seconds: "open_seconds", cpu: "open_cpu_seconds", peak: "peak_memory_bytes" };
         let small_names = Names {
@@ -84,7 +83,7 @@ impl Open {
     }
 
     fn lap(&self, dir: &Path, records: u64, names: &Names) -> Result<Sample> {
-        let config = self.engine.config(dir, backlog_bytes(&self.engine, records));
+        let config = self.engine.config(dir, self.engine.backlog_bytes(records));
         process::forget_peak();
         let meter = Meter::start();
         let store = Store::open(&config)?;
