@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use forebay::config::{Config, SpillMode};
+use forebay::config::{Config, FullPolicy, SpillMode};
 use forebay::event::Event;
 use forebay::sink::{Batch, Item, Outcome};
 use forebay::store::Level;
@@ -178,4 +178,25 @@ fn write_ahead_delivers_only_what_is_durable() {
     sink.assert_whole(30_000);
     assert!(pipeline.store().marks().durable() >= 30_000);
     pipeline.close().expect("a clean stop");
+}
+
+/// A record that was dropped is named, not waited for: it would be durable with a later one only.
+#[test]
+fn an_append_whose_record_is_dropped_answers_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = Config::new(dir.path().join("store"));
+    config.spill = SpillMode::Always;
+    config.queue.full = FullPolicy::DropNewest;
+    config.queue.bytes = 2 << 20;
+    config.disk.segment_bytes = Some(256 << 10);
+    config.disk_bytes_cap = Some(3 << 20);
+    let store = forebay::Store::open(&config).unwrap();
+    let payload = vec![7; 40_000];
+    let mut dropped = 0;
+    for timestamp in 0..200 {
+        let sequence = store.append_blocking(&Record::new(&payload, timestamp), Level::Durable).unwrap();
+        dropped += u64::from(!store.marks().reached(Level::Durable, sequence));
+    }
+    assert!(dropped > 50, "{dropped} were dropped of 8 MB into 3 MiB");
+    store.close().unwrap();
 }

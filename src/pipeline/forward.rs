@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
 
-use crate::io::Waker;
+use crate::io::park::block_on;
+use crate::io::{Wait, Waker};
 use crate::sink::{Batch, Outcome, Sink};
 use crate::store::lock;
 
@@ -41,22 +42,9 @@ impl Forwarder {
     /// The thread can't be started.
     pub fn spawn(self, sink: impl Sink + 'static) -> crate::Result<std::thread::JoinHandle<()>> {
         let named = std::thread::Builder::new().name("forebay-forward".into());
-        let spawned = named.spawn(move || block_on(self.run(sink)));
+        let spawned = named.spawn(move || {
+            let _ran = block_on(self.run(sink), Wait::Forever);
+        });
         spawned.map_err(|error| crate::Error::io("the forwarder's thread can't be started", error))
-    }
-}
-
-/// Polls one future on this thread; sleeps in between.
-fn block_on(future: impl Future<Output = ()>) {
-    struct Unpark(std::thread::Thread);
-    impl std::task::Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = std::task::Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut future = std::pin::pin!(future);
-    while future.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending() {
-        std::thread::park();
     }
 }

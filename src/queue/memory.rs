@@ -68,8 +68,6 @@ pub struct MemoryQueue {
     pub room: Room,
     /// From how many sealed blocks on a producer that can wait is held.
     window_blocks: usize,
-    /// Somebody is held, or was when blocks were last let go of.
-    pub has_held: bool,
     bytes_total: u64,
 }
 
@@ -88,7 +86,6 @@ impl MemoryQueue {
             held: Held::default(),
             room: Room::UNLIMITED,
             window_blocks: usize::MAX,
-            has_held: false,
             bytes_total: 0,
         }
     }
@@ -174,7 +171,6 @@ impl MemoryQueue {
 
     fn open_another(&mut self, is_patient: bool, now_ns: impl FnOnce() -> u64) -> Result<(), Full> {
         if is_patient && self.blocks.len() >= self.window_blocks {
-            self.has_held = true;
             return Err(Full::Window);
         }
         if self.arena.free_count() == 0 {
@@ -294,11 +290,9 @@ impl MemoryQueue {
         before - self.blocks.len()
     }
 
-    /// A producer that can wait is held while there are so many sealed blocks, from now on. That
-    /// somebody is held stays noted until there are fewer: else nobody would let go of them when the log stops.
+    /// A producer that can wait is held while there are so many sealed blocks, from now on.
     pub fn hold_from(&mut self, window_blocks: usize) {
         self.window_blocks = window_blocks;
-        self.has_held &= self.blocks.len() >= window_blocks;
     }
 
     /// The first record of the open block.
@@ -377,27 +371,5 @@ impl Bookmark {
         let here =
             self.block_first_sequence == block_first_sequence && self.next_sequence == from && run == 1;
         if here { self.offset } else { 0 }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::position::{Epoch, StoreId};
-
-    #[test]
-    fn that_somebody_is_held_stays_noted_until_a_block_is_let_go_of() {
-        let seed = Seed::new(StoreId([1; 16]), Epoch(1));
-        let mut queue = MemoryQueue::new(Arena::new(4096, 4).unwrap(), seed, 100, 1);
-        // One fills a block: the next seals it.
-        let record = Record::new(&[0; 3000], 0);
-        queue.hold_from(1);
-        assert_eq!([1, 2].map(|_| queue.append(&record, true, || 0)), [Ok(1), Ok(2)]);
-        assert_eq!(queue.append(&record, true, || 0), Err(Full::Window));
-        queue.hold_from(1);
-        assert!(queue.has_held, "nothing was let go of");
-        assert_eq!(queue.release(1), 1);
-        queue.hold_from(1);
-        assert!(!queue.has_held);
     }
 }

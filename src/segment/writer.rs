@@ -166,6 +166,11 @@ impl LogWriter {
         self.in_flight > 0
     }
 
+    /// A segment has failed and nothing is in flight: the next turn gives it up.
+    pub fn gives_up(&self) -> bool {
+        self.failing.is_some() && self.is_quiet()
+    }
+
     /// Whether everything that was placed is durable.
     pub fn is_drained(&self) -> bool {
         self.line.is_empty() && self.failing.is_none()
@@ -373,7 +378,7 @@ impl LogWriter {
         waited.map_err(|error| Error::io("the write device stopped answering: see the cause", error))?;
         // What can start now starts now: the next wait submits it.
         self.start_sync(now, closing);
-        if self.failing.is_some() && self.is_quiet() {
+        if self.gives_up() {
             progress.place_again = Some(self.abandon_segment()?);
         }
         Ok(progress)

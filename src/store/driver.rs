@@ -5,6 +5,7 @@
 //! nobody makes a system call to tell it what its next completion will show it anyway.
 
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -92,10 +93,12 @@ impl Driver {
 
     /// Runs until the store is closed or nothing can be written any more. While there is nothing to do the driver
     /// is free for whoever has to wait for it ([`Driver::commit`]).
-    pub(super) fn run(shared_driver: &Mutex<Option<Self>>) -> Result<()> {
+    pub(super) fn run(shared_driver: &Mutex<Option<Self>>, chosen: &SyncSender<()>) -> Result<()> {
         let shared = lock(shared_driver).as_ref().map(|driver| Arc::clone(&driver.shared));
         let shared = shared.expect("only this thread takes it out");
         lock(shared_driver).as_mut().expect("only this thread takes it out").choose_method();
+        // Whoever opens waits for it.
+        let _ = chosen.send(());
         let ended = loop {
             let (turned, wakes) =
                 lock(shared_driver).as_mut().expect("only this thread takes it out").step(true);
@@ -156,6 +159,9 @@ impl Driver {
     }
 
     fn commit_small(&mut self) -> Result<bool> {
+        if let Some(error) = self.shared.marks.failed() {
+            return Err(error);
+        }
         let shared = Arc::clone(&self.shared);
         let mut queue = lock(&shared.queue);
         let is_named = shared.unnamed_from.load(Ordering::Acquire) == u64::MAX;
@@ -217,6 +223,10 @@ impl Driver {
     }
 
     fn go_on(&mut self, block: bool) -> Result<Turn> {
+        if let Some(error) = self.shared.marks.failed() {
+            // A commit has found out.
+            return Err(error);
+        }
         if self.has_more() {
             // Before the next group goes: those who are woken now have their next record in it.
             self.wake();
@@ -234,7 +244,7 @@ impl Driver {
             self.keeper.close(&self.shared, &self.writer)?;
             return Ok(Turn::Closed);
         }
-        let wait = if block { self.wait(now) } else { Some(Wait::Now) };
+        let wait = if block && !self.writer.gives_up() { self.wait(now) } else { Some(Wait::Now) };
         // What has come meanwhile goes with the rest, in one call.
         let Some(wait) = wait else { return Ok(Turn::Goes) };
         // A slot's completion comes to the device alone.
@@ -246,6 +256,10 @@ impl Driver {
         let progress = self.writer.turn(wait, || shared.clock.now_ns(), closing)?;
         self.shared.wants.store(0, Ordering::Release);
         self.apply(progress)?;
+        if self.keeper.is_due(&self.shared, &self.writer) {
+            // Nobody waits for a write of `state`.
+            self.wake();
+        }
         self.keeper.tend(&self.shared, &self.writer)?;
         Ok(Turn::Goes)
     }
@@ -415,10 +429,20 @@ impl Driver {
         (prompt && self.awaits_open(queue)) || (through == u64::MAX && now_ns >= since + self.linger_ns)
     }
 
+    /// When producers that are held go on: the log has let go of nothing for as long as a window may take. Nothing
+    /// while none can be held.
+    fn let_go_ns(&self, queue: &MemoryQueue) -> Option<u64> {
+        let limit = self.run_ahead.as_ref()?.limit_blocks();
+        let since_ns = queue.open_since_ns().unwrap_or(0).max(self.released_ns);
+        (queue.sealed_count() >= limit).then_some(since_ns + WINDOW_NS_MAX)
+    }
+
     /// Producers that are held for a log that has stopped go on: memory has room.
     fn let_go_of_held(&mut self, queue: &mut MemoryQueue, now_ns: u64) {
-        let Some(run_ahead) = self.run_ahead.as_mut().filter(|_| queue.has_held) else { return };
-        if now_ns >= self.released_ns + WINDOW_NS_MAX {
+        if self.let_go_ns(queue).is_none_or(|due| now_ns < due) {
+            return;
+        }
+        if let Some(run_ahead) = &mut self.run_ahead {
             run_ahead.stalled();
             queue.hold_from(run_ahead.limit_blocks());
             self.room_changed = true;
@@ -465,7 +489,7 @@ impl Driver {
             .open_since_ns()
             .filter(|_| quiet && through == u64::MAX)
             .map(|since| since + self.linger_ns);
-        let held = queue.has_held.then_some(self.released_ns + WINDOW_NS_MAX);
+        let held = self.let_go_ns(&queue);
         let slots = self.writer.slots_due_ns(self.quiet(now_ns));
         let idle = [self.writer.sync_due_ns(), self.keeper.due_ns(), held_up, slots];
         let idle = idle.into_iter().flatten().filter(|_| quiet);
@@ -479,6 +503,7 @@ impl Driver {
 
     fn apply(&mut self, progress: Progress) -> Result<()> {
         let marks = &self.shared.marks;
+        // Before the marks: whoever is woken finds its record counted.
         self.shared.counts.note_writer(self.writer.counts());
         if let Some(nanoseconds) = progress.sync_ns {
             self.shared.counts.note_sync(nanoseconds);
@@ -495,8 +520,6 @@ impl Driver {
             }
             self.shared.counts.note_held(&queue);
             drop(queue);
-            // Before the marks: whoever is woken finds its record counted.
-            self.shared.counts.note_writer(self.writer.counts());
             marks.advance(written, progress.durable.max(marks.durable()));
             self.wakes = true;
             if released > 0 {

@@ -241,6 +241,19 @@ impl<'a> Reached<'a> {
     }
 }
 
+impl Drop for Reached<'_> {
+    fn drop(&mut self) {
+        // Who waits no longer leaves nothing behind, however long the mark takes.
+        if let Some(waker) = self.registered.take() {
+            let ours = (self.level, self.sequence);
+            let mut waiting = self.marks.waiting();
+            waiting
+                .tasks
+                .retain(|(level, sequence, known)| (*level, *sequence) != ours || !known.will_wake(&waker));
+        }
+    }
+}
+
 impl Future for Reached<'_> {
     type Output = Result<()>;
 
@@ -248,9 +261,11 @@ impl Future for Reached<'_> {
         let marks = self.marks;
         let mut waiting = marks.waiting();
         if marks.reached(self.level, self.sequence) {
+            self.registered = None;
             return Poll::Ready(Ok(()));
         }
         if let Some(error) = &waiting.failed {
+            self.registered = None;
             return Poll::Ready(Err(error.clone()));
         }
         if !self.registered.as_ref().is_some_and(|known| known.will_wake(context.waker())) {

@@ -76,6 +76,8 @@ enum Patience {
 struct Offered {
     /// How many were given a sequence.
     taken: usize,
+    /// The last sequence that is in the queue; 0 for none.
+    accepted: u64,
     /// What became of the last one that was looked at.
     last: Appended,
     /// What the writer's thread may want to know of it.
@@ -87,6 +89,8 @@ struct Several<'a> {
     rest: &'a [Record<'a>],
     /// The sequence of the last one taken.
     last: u64,
+    /// The last one that was not dropped: what is waited for.
+    accepted: u64,
 }
 
 impl Several<'_> {
@@ -97,6 +101,7 @@ impl Several<'_> {
         let offered = store.offer(&self.rest[..count], level, store.patience())?;
         self.rest = &self.rest[offered.taken..];
         self.last = offered.last.sequence().unwrap_or(self.last);
+        self.accepted = self.accepted.max(offered.accepted);
         Ok(offered)
     }
 }
@@ -138,10 +143,11 @@ impl Store {
             return Err(self.too_large(record.payload.len()));
         }
         let shared = &self.shared;
+        let mut queue = lock(&shared.queue);
+        // Under the lock: what is taken after the writer's last look would be lost.
         if shared.closing.load(Ordering::Relaxed) {
             return Err(Error::new(Kind::Closed, "the store is closed: open it again to append"));
         }
-        let mut queue = lock(&shared.queue);
         let had_open = queue.open_since_ns();
         let had_sealed = queue.has_unplaced();
         let (mut taken, mut last, mut stopped) = (0, 0, None);
@@ -154,33 +160,32 @@ impl Store {
                 }
             }
         }
+        let (mut opened, mut sealed) = (false, false);
         if taken > 0 {
             shared.marks.set_appended(last);
             shared.counts.note_held(&queue);
-            let opened = queue.open_since_ns() != had_open;
-            let sealed = queue.has_unplaced() && (opened || !had_sealed);
-            if stopped.is_none() {
-                drop(queue);
-                let news = self.news(last, level, opened, sealed);
-                return Ok(Offered { taken, last: Appended::Accepted(last), news });
-            }
-            shared.nudge(self.news(last, Level::Accepted, opened, sealed));
+            opened = queue.open_since_ns() != had_open;
+            sealed = queue.has_unplaced() && (opened || !had_sealed);
         }
-        let (record, full) = stopped.expect("records are offered, and one was not taken");
-        let last = self.stopped(queue, record, full, patience)?;
-        Ok(Offered { taken: taken + usize::from(last.sequence().is_some()), last, news: 0 })
+        let Some((record, full)) = stopped else {
+            drop(queue);
+            let news = self.news(last, level, opened, sealed);
+            return Ok(Offered { taken, accepted: last, last: Appended::Accepted(last), news });
+        };
+        let stopped = self.stopped(queue, record, full, patience)?;
+        let news = if taken > 0 { self.news(last, Level::Accepted, opened, sealed) } else { 0 };
+        let taken = taken + usize::from(stopped.sequence().is_some());
+        Ok(Offered { taken, accepted: last, last: stopped, news })
     }
 
     /// Wakes a reader that wants to know of new records, and gives what the writer's thread may want to.
     fn news(&self, last: u64, level: Level, opened: bool, sealed: bool) -> u8 {
         self.shared.nudge_reader();
-        let mut news = if sealed { WANTS_BLOCKS } else { 0 };
-        if level > Level::Accepted {
-            news |= if self.shared.marks.await_durable(last) { WANTS_AWAITED } else { 0 };
-        } else if opened {
-            news |= WANTS_OPENED;
+        let sealed = if sealed { WANTS_BLOCKS } else { 0 };
+        if level > Level::Accepted && self.shared.marks.await_durable(last) {
+            return sealed | WANTS_AWAITED;
         }
-        news
+        sealed | if opened { WANTS_OPENED } else { 0 }
     }
 
     /// Has the writer's thread write what is awaited; or, while that sleeps and this thread would wait for it
@@ -247,14 +252,14 @@ impl Store {
     }
 
     /// Takes records in their order, as [`Store::append`] does each, and waits until the last has reached `level`.
-    /// Gives the last one's sequence (0 for none). Cheaper a record: there is one lock for dozens. When other producers append
-    /// too, theirs may come between. Dropped without being awaited to its end, it may have taken some of them.
+    /// Gives the last one's sequence (0 for none). Cheaper a record: there is one lock for dozens. When other
+    /// producers append too, theirs may come between. One that is dropped (`drop_newest`) is not waited for. Dropped without being awaited to its end, it may have taken some of them.
     ///
     /// # Errors
     /// As [`Store::append`]: those before the one that was refused are taken. A record over `record_bytes_max`
     /// refuses the dozens that it is among.
     pub async fn append_all(&self, records: &[Record<'_>], level: Level) -> Result<u64> {
-        let mut several = Several { rest: records, last: 0 };
+        let mut several = Several { rest: records, last: 0, accepted: 0 };
         while !several.rest.is_empty() {
             let epoch = self.shared.marks.room_epoch();
             let offered = several.go_on(self, level)?;
@@ -264,7 +269,7 @@ impl Store {
                 poll_fn(|context| self.shared.marks.poll_room(epoch, context)).await?;
             }
         }
-        Reached::new(&self.shared.marks, level, several.last).await?;
+        self.reached(several.accepted, level).await?;
         Ok(several.last)
     }
 
@@ -273,7 +278,7 @@ impl Store {
     /// # Errors
     /// As there.
     pub fn append_all_blocking(&self, records: &[Record<'_>], level: Level) -> Result<u64> {
-        let mut several = Several { rest: records, last: 0 };
+        let mut several = Several { rest: records, last: 0, accepted: 0 };
         while !several.rest.is_empty() {
             let epoch = self.shared.marks.room_epoch();
             let offered = several.go_on(self, level)?;
@@ -283,7 +288,7 @@ impl Store {
                 self.shared.marks.wait_room_blocking(epoch, None)?;
             }
         }
-        self.shared.marks.wait_blocking(level, several.last, None)?;
+        self.wait(several.accepted, level, None)?;
         Ok(several.last)
     }
 

@@ -10,6 +10,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 
 use crate::clock::Clock;
@@ -95,12 +96,16 @@ impl Store {
     /// As [`Store::open`].
     pub fn open_on(disk: Arc<dyn Disk>, config: &Config, clock: Arc<Clock>) -> Result<Self> {
         let (mut store, driver) = Self::open_parts(disk, config, clock)?;
+        let (chosen, choice) = sync_channel(1);
         let driver = Arc::new(Mutex::new(Some(driver)));
         store.driver = Some(Arc::clone(&driver));
-        let thread =
-            std::thread::Builder::new().name("forebay-writer".into()).spawn(move || Driver::run(&driver));
+        let thread = std::thread::Builder::new()
+            .name("forebay-writer".into())
+            .spawn(move || Driver::run(&driver, &chosen));
         let thread = thread.map_err(|error| Error::io("the writer's thread can't be started", error))?;
         store.thread = Some(thread);
+        // A thread that has panicked is met at the next append.
+        let _ = choice.recv();
         Ok(store)
     }
 

@@ -176,7 +176,8 @@ impl WriterWake {
         self.is_parked.store(true, Ordering::SeqCst);
         self.bell.sleep_while(wait, || !self.is_woken.load(Ordering::SeqCst));
         self.is_parked.store(false, Ordering::SeqCst);
-        self.is_woken.store(false, Ordering::SeqCst);
+        // Seen before what is looked at next: what whoever woke did before.
+        self.is_woken.swap(false, Ordering::SeqCst);
     }
 }
 

@@ -38,12 +38,17 @@ impl StateKeeper {
             self.durable_seen = durable;
             self.still_since_ns = Some(now);
         }
-        let Some(since) = self.still_since_ns else { return Ok(()) };
-        let idle = writer.is_quiet() && now >= since + IDLE_NS;
-        if idle || now >= self.written_ns + STATE_INTERVAL_NS {
+        if self.is_due(shared, writer) {
             self.write(shared, writer, false, now)?;
         }
         Ok(())
+    }
+
+    /// Whether the next [`StateKeeper::tend`] writes.
+    pub(super) fn is_due(&self, shared: &Shared, writer: &LogWriter) -> bool {
+        let now = shared.clock.now_ns();
+        let is_idle = |since| writer.is_quiet() && now >= since + IDLE_NS;
+        self.still_since_ns.is_some_and(|since| is_idle(since) || now >= self.written_ns + STATE_INTERVAL_NS)
     }
 
     /// The clean stop: nothing is in memory alone.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use forebay::config::FullPolicy;
 use forebay::io::Disk as _;
 use forebay::io::sim::{Dropped, Fault, FaultRates, Loss, Verb};
-use forebay::store::{Archive, Level};
+use forebay::store::{Archive, Level, Turn};
 
 use crate::crash::{fill_segments, life};
 use crate::oracle::read_back;
@@ -73,6 +73,28 @@ fn a_refused_allocation_leaves_no_half_made_segment_and_heals() {
         after.append_surely(100).unwrap();
         after.settle().unwrap();
     }
+}
+
+/// What fails in the thread of whoever commits is the writer's thread's to give up: it must not sleep over it.
+#[test]
+fn a_commit_that_fails_is_written_again_by_the_writer_however_long_nothing_else_happens() {
+    let mut world = World::new(58, config(FullPolicy::Reject));
+    world.open().unwrap();
+    world.append_surely(10).unwrap();
+    world.settle().unwrap();
+    world.turns(2_000).unwrap();
+    world.disk.inject(Fault::Fail { verb: Verb::Write, nth: 1, errno: EIO });
+    let sequence = world.append_surely(20).unwrap();
+    world.store().ask(sequence, Level::Durable);
+    let live = world.live.as_mut().unwrap();
+    assert!(!live.driver.commit(), "the write has failed");
+    for _ in 0..50 {
+        assert!(!matches!(live.driver.turn(true).unwrap(), Turn::Idle(_)), "asleep over a failed write");
+        if live.store.marks().reached(Level::Durable, sequence) {
+            return;
+        }
+    }
+    panic!("nothing came of it: {:?}", live.store.marks());
 }
 
 #[test]
