@@ -170,6 +170,13 @@ impl Catalog {
         }
     }
 
+    /// The log does not go on in its last segment.
+    pub fn seal_last(&mut self) {
+        if let Some(last) = self.segments.back_mut() {
+            last.sealed = true;
+        }
+    }
+
     /// Blocks of the segment of this id may be read up to `end`.
     pub fn set_end(&mut self, id: u64, end: u64) {
         if let Some(segment) = self.of(id) {

@@ -12,7 +12,7 @@
 use zerocopy::FromBytes;
 
 use crate::error::{Error, Kind, Result};
-use crate::io::{Access, Disk, File, Slot};
+use crate::io::{Access, Arena, Disk, File, Slot};
 use crate::limits::{self, BLOCK_BYTES_MAX};
 use crate::position::{Epoch, StoreId};
 use crate::segment::catalog::{Segment, Spare};
@@ -106,7 +106,42 @@ impl Scan {
             scan.note(slot, segment_bytes, content);
         }
         scan.keep_each_id_once();
+        scan.bound_rebuilt();
         Ok(scan)
+    }
+
+    /// Where a header is gone so may be the end of its file: then the blocks end no earlier than elsewhere.
+    fn bound_rebuilt(&mut self) {
+        let bytes = self.seen.iter().map(|seen| seen.segment.segment_bytes).max().unwrap_or(0);
+        for seen in self.seen.iter_mut().filter(|seen| seen.previous_segment.is_none()) {
+            seen.segment.segment_bytes = seen.segment.segment_bytes.max(bytes);
+            seen.segment.end = blocks_end(seen.segment.segment_bytes);
+        }
+    }
+
+    /// Gives every slot whose file was cut short its length back, so that nothing is written where another block
+    /// or the end of the segment belongs. What was cut off reads as zeros: damage, as before. How many there were.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn restore_lengths(&self, disk: &dyn Disk) -> Result<Vec<String>> {
+        let mut restored = Vec::new();
+        for segment in self.seen.iter().map(|seen| &seen.segment) {
+            let name = slot_name(segment.slot);
+            let cannot = |error| Error::io(format!("{name} was cut short and can't be made whole"), error);
+            let file_bytes = disk.open(&name, Access::Read).and_then(|file| file.len()).map_err(cannot)?;
+            if file_bytes >= segment.segment_bytes {
+                continue;
+            }
+            let page = Arena::new(ALIGNMENT, 1).map_err(cannot)?.take().expect("a fresh arena has its slot");
+            let file = disk.open(&name, Access::WriteDirect).map_err(cannot)?;
+            let end = segment.segment_bytes - ALIGNMENT as u64;
+            file.write_at(&page, end).and_then(|_| file.sync()).map_err(cannot)?;
+            restored.push(format!(
+                "{name} was cut short at byte {file_bytes}, and is whole again: what it held there is lost"
+            ));
+        }
+        Ok(restored)
     }
 
     fn note(&mut self, slot: u32, segment_bytes: u64, content: Content) {
@@ -157,7 +192,7 @@ impl Scan {
                 return Ok(Content::Refused(RefusedReason::Foreign));
             }
             Opened::Sound { generation, body, .. } => {
-                if let Some(content) = segment_of(body, slot, generation, segment_bytes) {
+                if let Some(content) = segment_of(body, slot, generation) {
                     return Ok(content);
                 }
             }
@@ -211,15 +246,12 @@ fn is_half_made(slot_bytes: u64) -> bool {
 }
 
 /// The segment of a sound header; `None` when what it says cannot be.
-fn segment_of(body: &[u8], slot: u32, id: u64, file_bytes: u64) -> Option<Content> {
+fn segment_of(body: &[u8], slot: u32, id: u64) -> Option<Content> {
     let (header, _) = SegmentHeader::read_from_prefix(body).ok()?;
     let declared = header.segment_bytes.get();
     if declared < SEGMENT_BYTES_MIN || !declared.is_multiple_of(ALIGNMENT as u64) || id == 0 {
         return None;
     }
-    // A file cut short holds what it holds; its blocks are bounded by its end.
-    let present = file_bytes / ALIGNMENT as u64 * ALIGNMENT as u64;
-    let segment_bytes = if present >= SEGMENT_BYTES_MIN { declared.min(present) } else { declared };
     let segment = Segment {
         slot,
         id,
@@ -227,7 +259,8 @@ fn segment_of(body: &[u8], slot: u32, id: u64, file_bytes: u64) -> Option<Conten
         epoch_base: header.epoch_base.get(),
         base_sequence: header.base_sequence.get(),
         previous_sequence: header.previous_sequence.get(),
-        segment_bytes,
+        // Of a file cut short too: whoever opens for writing gives it its length back.
+        segment_bytes: declared,
         end: blocks_end(declared),
         sealed: true,
     };

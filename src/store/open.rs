@@ -174,11 +174,16 @@ impl Opening<'_> {
         report.extend(gap_report);
         let mut scratch = scratch().map_err(|error| Error::io("no memory for recovery", error))?;
         let scan = Scan::read(self.disk.as_ref(), store, &mut scratch)?;
+        report.extend(scan.restore_lengths(self.disk.as_ref())?);
         let cursors = self.cursors(store, &scan, &mut report)?;
         let known = Known { backend: self.config.write.backend, ..known(&before, &cursors, &gaps) };
         let mut recovered = recover_scanned(self.disk.as_ref(), store, &known, scan)?;
         report.append(&mut recovered.report);
         self.remove_half_made(&recovered.refused, &mut report);
+        if recovered.lost_tail.is_some() {
+            // What is left of its last block may reach over the cut: nothing is written into the middle of that.
+            recovered.catalog.seal_last();
+        }
         if let Some(damage) = recovered.damage.first().filter(|_| self.config.on_damage == OnDamage::Stop) {
             return Err(self.stops_at(damage));
         }
