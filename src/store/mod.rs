@@ -402,7 +402,7 @@ impl Store {
         Err(Error::new(
             Kind::NoSpace,
             format!(
-                "the disk is full, or disk_bytes_cap is reached: sequence {next} was not taken; drain the store or raise the cap"
+                "the disk is full, free_bytes_min would be passed, or disk_bytes_cap is reached: sequence {next} was not taken; drain the store, free some space or raise the cap"
             ),
         ))
     }

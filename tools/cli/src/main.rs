@@ -4,6 +4,7 @@
 //! of these. Each command lies in `commands/`; what several share lies beside this file.
 
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -62,6 +63,8 @@ fn usage(error: &clap::Error) -> Done {
 /// any handler for SIGXFSZ does that, and tokio's stays in place when its runtime is gone.
 fn keep_file_size_signal_away() -> Result<(), Failure> {
     let listen = || -> io::Result<()> {
+        // What tokio opens for signals; without enough descriptors it panics.
+        drop([UnixStream::pair()?, UnixStream::pair()?, UnixStream::pair()?, UnixStream::pair()?]);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
         let _guard = runtime.enter();
         signal(SignalKind::from_raw(Signal::XFSZ.as_raw())).map(drop)

@@ -4,7 +4,7 @@
 //! flows fills whole blocks; when nothing is there to read and somebody wants acks, durability is asked for.
 
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -39,7 +39,7 @@ pub(crate) struct Args {
     /// Print `next N` once open, then `durable N` each time the durable watermark moves
     #[arg(long)]
     ack: bool,
-    /// The key (monitor id) of every record
+    /// The key (monitor id) of every record, at most 255 bytes: a longer one is left out
     #[arg(long, value_name = "K", default_value = "", hide_default_value = true)]
     key: String,
     /// How records are told apart on standard input
@@ -51,6 +51,9 @@ pub(crate) struct Args {
     /// What the store may take of the disk
     #[arg(long, value_name = "N", value_parser = args::bytes)]
     disk_bytes_cap: Option<u64>,
+    /// What is left to others of the file system [default: 1 GiB, or a tenth of what is free if that is less]
+    #[arg(long, value_name = "N", value_parser = args::bytes)]
+    free_bytes_min: Option<u64>,
     /// What happens at the cap, or on a full disk
     #[arg(long, value_enum, default_value_t = WhenFull::Reject)]
     full: WhenFull,
@@ -100,6 +103,7 @@ impl Args {
         config.sync = self.sync;
         config.disk_bytes_cap = self.disk_bytes_cap;
         config.disk.segment_bytes = self.segment_bytes;
+        config.disk.free_bytes_min = self.free_bytes_min.unwrap_or_else(|| self.left_to_others(&config));
         config.queue.full = match self.full {
             WhenFull::Reject => FullPolicy::Reject,
             WhenFull::Block => FullPolicy::Block,
@@ -108,6 +112,16 @@ impl Args {
         };
         config.write.backend = self.backend.into();
         config
+    }
+}
+
+impl Args {
+    /// On a small disk less than the setting's default, or it would take nothing at all.
+    fn left_to_others(&self, config: &Config) -> u64 {
+        let place = self.dir.ancestors().find(|place| place.exists());
+        let free = rustix::fs::statvfs(place.unwrap_or(Path::new(".")));
+        let free = free.map_or(u64::MAX, |system| system.f_bavail.saturating_mul(system.f_frsize));
+        config.disk.free_bytes_min.min(free / 10)
     }
 }
 
@@ -254,7 +268,9 @@ impl Feed<'_> {
                     return Ok(());
                 }
                 Appended::Full(Full::Disk) if self.rejects() => {
-                    return Err(self.not_taken("the disk is full, or disk_bytes_cap is reached"));
+                    return Err(self.not_taken(
+                        "the disk is full, free_bytes_min would be passed, or disk_bytes_cap is reached",
+                    ));
                 }
                 Appended::Full(_) if self.stop.is_asked() => {
                     return Err(self.not_taken("asked to stop while it waited for room"));
