@@ -165,6 +165,12 @@ impl RealDisk {
         }
     }
 
+    /// What a segment is opened with, so that whoever traces the program sees it where the file is opened.
+    fn direct_flag(&self, access: Access) -> OFlags {
+        let wants_direct = matches!(access, Access::WriteDirect | Access::ReadDirect);
+        if wants_direct && self.direct_io != DirectIo::Off { OFlags::DIRECT } else { OFlags::empty() }
+    }
+
     /// A file around `descriptor`, with the page cache gone round where `access` and the file system want it.
     fn file(&self, descriptor: OwnedFd, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
         let wants_direct = matches!(access, Access::WriteDirect | Access::ReadDirect);
@@ -227,7 +233,12 @@ impl Disk for RealDisk {
         };
         // A FIFO under one of our names must not hang the open; the flag means nothing for a regular file.
         let flags = mode | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let descriptor = retry_on_intr(|| openat(&parent, leaf, flags, Mode::empty()))?;
+        let open = |flags| retry_on_intr(|| openat(&parent, leaf, flags, Mode::empty()));
+        let descriptor = match open(flags | self.direct_flag(access)) {
+            // Refused with O_DIRECT: told below, where it is asked for again.
+            Err(Errno::INVAL) => open(flags)?,
+            opened => opened?,
+        };
         if FileType::from_raw_mode(fstat(&descriptor)?.st_mode) != FileType::RegularFile {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name} is not a regular file")));
         }
@@ -244,7 +255,17 @@ impl Disk for RealDisk {
         self.prepare_subdirectory(name)?;
         let (parent, leaf) = self.parent(name)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let descriptor = retry_on_intr(|| openat(&parent, leaf, flags, FILE_MODE))?;
+        let make = |flags| retry_on_intr(|| openat(&parent, leaf, flags, FILE_MODE));
+        let descriptor = match make(flags | self.direct_flag(access)) {
+            Err(Errno::INVAL) => {
+                // Some file systems make the name before they refuse O_DIRECT.
+                let _ = unlinkat(&parent, leaf, AtFlags::empty());
+                make(flags)?
+            }
+            made => made?,
+        };
+        // What fills it with zeros, where it must be, need not be aligned.
+        fcntl_setfl(&descriptor, OFlags::empty())?;
         let made = self.allocate(&descriptor, len).and_then(|()| self.file(descriptor, name, access));
         if made.is_err() {
             // The first failure is the one to tell; a leftover is removed at the next open.
