@@ -8,7 +8,7 @@
 //! ```
 //!
 //! One of these at a time, with one operation in flight beside those of the log. What the log needs is made at
-//! once ([`Spares::stock_up`]); the rest is done only while the log is quiet ([`Spares::plan`]), in steps so small
+//! once (`Spares::stock_up`); the rest is done only while the log is quiet (`Spares::plan`), in steps so small
 //! that a new block waits for one of them at most. A crash at any point leaves a spare more or a spare less.
 //!
 //! It knows slots, not what a segment holds. Zeros are written only behind what is known to have been written: a segment

@@ -6,7 +6,7 @@
 //! └───────┴───────────┴──────────┴───────┴ ─ ─ ─
 //! ```
 //!
-//! Reads through a [`Stream`], a window ahead of what is looked at; a read error costs the 4 KiB that cannot be
+//! Reads through a `Stream`, a window ahead of what is looked at; a read error costs the 4 KiB that cannot be
 //! read. What a survey finds is sound, not necessarily alive: [`live_blocks`] drops the leftovers of older epochs.
 //! It knows no queue and no cursor, and writes nothing.
 

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! It writes through [`forebay::io`] as the engine does, from slots that are filled once, so that nothing but the
-//! device and the kernel takes time; with [`Load::Records`] each record is first copied and checksummed into its
+//! device and the kernel takes time; with `Load::Records` each record is first copied and checksummed into its
 //! slot, one by one: the floor of processor time that no engine with checksums gets below. Nothing is retried: a
 //! short or failed write ends the run.
 
