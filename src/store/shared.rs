@@ -197,8 +197,6 @@ pub(crate) struct Counts {
     /// Appends were held back or refused at this time (0: never).
     pub(crate) full_at_ns: AtomicU64,
     syncs: AtomicU64,
-    sync_ns_total: AtomicU64,
-    sync_ns_last: AtomicU64,
     blocks: AtomicU64,
     records: AtomicU64,
     bytes: AtomicU64,
@@ -220,8 +218,6 @@ impl Counts {
     }
 
     pub(super) fn note_sync(&self, nanoseconds: u64) {
-        self.sync_ns_total.fetch_add(nanoseconds, Ordering::Relaxed);
-        self.sync_ns_last.store(nanoseconds, Ordering::Relaxed);
         metrics::histogram!("forebay_sync_duration_seconds").record(nanoseconds as f64 / 1e9);
     }
 
